@@ -1,0 +1,245 @@
+"""Make the bundled demonstration model `geneformer-tiny` from real cells.
+
+    python scripts/make_geneformer_tiny.py --work build/geneformer-tiny
+
+The cells (raw counts, symbols) are looked for in GLM_TEST_DATA/cells, the published dictionaries
+that map symbols to Ensembl ids in GLM_TEST_DATA/geneformer. One donor in ten of the two files that
+name donors, and a tenth of the cells of the third, are held out. Genes are those seen in at least
+20 training cells, medians those of the training cells. The run can be stopped and goes on from its
+last epoch; the finished model is written into the package, and its card with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+import glm
+from glm.genes import map_names
+from glm.models import BertConfig, GeneVocabulary, Model, ModelSpec
+from glm.models.bert import MaskedLM
+from glm.train import Recipe, Sentences, pretrain_cells
+
+FILES = {
+    "bmfm_cellxgene": "BiomedSciAI/biomed-multi-omic (CELLxGENE, 220 cells of 22 types), Apache-2",
+    "bmfm_scp1884": "BiomedSciAI/biomed-multi-omic (SCP1884, 1,020 cells of gut), Apache-2.0",
+    "scvi_pbmc_10k_protein_v3": "scverse/scvi-tools (PBMC 10k, 200 cells), BSD-3-Clause",
+}
+NAME = "geneformer-tiny"
+CONTEXT = 1024
+LEAST_CELLS = 20
+SEED = 0
+
+RECIPE = Recipe(
+    learning_rate=1.5e-3,
+    warmup_steps=300,
+    weight_decay=0.01,
+    mask_share=0.15,
+    mask_as_mask=0.8,
+    mask_as_random=0.1,
+    tokens_per_batch=4 * 1024,
+    max_epochs=24,
+    precision="bf16-mixed",
+    seed=SEED,
+)
+
+
+def data_dir() -> Path:
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("GLM_TEST_DATA", default))
+
+
+def read_cells(published: GeneVocabulary) -> tuple[sp.csr_matrix, list[str], np.ndarray]:
+    """Counts of all files on one list of Ensembl ids, and which cells are held out."""
+    blocks, held_out = [], []
+    column: dict[str, int] = {}
+    rng = np.random.default_rng(SEED)
+    for name in FILES:
+        adata = ad.read_h5ad(data_dir() / "cells" / f"{name}.h5ad")
+        genes = map_names(list(adata.var_names), published).ids
+        for gene in genes:
+            if gene:
+                column.setdefault(gene, len(column))
+        found = np.flatnonzero(genes != "")
+        place = np.array([column[genes[i]] for i in found])
+        selector = sp.csr_matrix(
+            (np.ones(found.size), (found, place)), shape=(adata.n_vars, 60_000)
+        )
+        blocks.append(sp.csr_matrix(sp.csr_matrix(adata.X) @ selector))
+        held_out.append(choose_held_out(adata, rng))
+    counts = sp.vstack(blocks, format="csr")[:, : len(column)].astype(np.int32)
+    return counts, list(column), np.concatenate(held_out)
+
+
+def choose_held_out(adata: ad.AnnData, rng: np.random.Generator) -> np.ndarray:
+    """A tenth of the donors, or of the cells where donors are not named."""
+    units = adata.obs["donor_id"] if "donor_id" in adata.obs else adata.obs_names
+    units = np.asarray(units).astype(str)
+    names = np.unique(units)
+    chosen = rng.permutation(names)[: max(1, round(names.size / 10))]
+    return np.isin(units, chosen)
+
+
+def make_vocabulary(
+    counts: sp.csr_matrix, ids: list[str], train: np.ndarray, published: GeneVocabulary
+) -> tuple[GeneVocabulary, np.ndarray]:
+    """Genes seen in enough training cells, their medians there; and their columns."""
+    cells = counts[train]
+    seen = np.asarray((cells > 0).sum(axis=0)).ravel()
+    columns = np.array(sorted(np.flatnonzero(seen >= LEAST_CELLS), key=lambda c: ids[c]))
+    depth = np.asarray(cells.sum(axis=1)).ravel()
+    scaled = sp.csc_matrix(sp.diags(1e4 / depth) @ cells)[:, columns]
+    medians = [np.median(scaled.data[a:b]) for a, b in pairwise(scaled.indptr)]
+    chosen = {ids[c] for c in columns}
+    symbols = {s: gene for s, gene in published.symbols.items() if gene in chosen}
+    aliases = {
+        a: gene for a, gene in published.aliases.items() if gene in chosen and a not in symbols
+    }
+    special = {"pad": 0, "mask": 1, "cls": 2, "eos": 3}
+    vocabulary = GeneVocabulary(
+        name=NAME,
+        ids=tuple(ids[c] for c in columns),
+        tokens=np.arange(len(special), len(special) + columns.size, dtype=np.int32),
+        medians=np.round(medians, 6),
+        special=special,
+        context=CONTEXT,
+        symbols=symbols,
+        aliases=aliases,
+    )
+    return vocabulary, columns
+
+
+def new_model(vocabulary: GeneVocabulary, seed: int = SEED) -> Model:
+    """The model with random weights."""
+    shape = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=128,
+        n_layers=4,
+        n_heads=2,
+        intermediate_size=256,
+        n_positions=CONTEXT,
+        dropout=0.0,  # resampled counts keep the model from learning the cells by heart
+        attention_dropout=0.0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = MaskedLM(shape)
+    spec = ModelSpec(
+        name=NAME,
+        system="geneformer",
+        shape=shape,
+        pooling="mean",
+        tier="demo",
+        licence="BSD-3-Clause",
+        source="scripts/make_geneformer_tiny.py",
+        note="A small model for examples and tests, trained on 1,440 cells: not for research.",
+    )
+    return Model(spec, vocabulary, network.eval())
+
+
+def start_from_frequencies(model: Model, sentences: Sentences) -> None:
+    """Let the untrained head say how often each gene is seen: what it would learn first anyway."""
+    seen = np.bincount(sentences.tokens, minlength=len(model.vocabulary)) + 1.0
+    model.network.head.bias.data = torch.from_numpy(np.log(seen / seen.sum())).float()
+
+
+def to_sentences(counts: sp.csr_matrix, vocabulary: GeneVocabulary) -> Sentences:
+    """Rank-encode counts whose columns are the vocabulary's genes."""
+    from glm.encode.rank import Ranker
+    from glm.tl._embed import frame
+
+    order = np.arange(len(vocabulary.ids))
+    columns, offsets, n = Ranker(vocabulary.medians, order, order).sentences(
+        sp.csr_array(counts), limit=vocabulary.n_genes_read
+    )
+    assert (n >= RECIPE.min_genes).all()
+    special = vocabulary.special
+    tokens, lengths = frame(
+        vocabulary.tokens[columns], np.diff(offsets), special["cls"], special["eos"]
+    )
+    return Sentences(tokens, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def thinned(counts: sp.csr_matrix, seed: tuple[int, ...]) -> sp.csr_matrix:
+    """The same cells sequenced less deeply: each count binomially thinned, by a share a cell.
+
+    Cells with too few genes left are given whole, so that every epoch has all of them.
+    """
+    rng = np.random.default_rng(seed)
+    per_cell = np.exp(rng.uniform(np.log(0.08), 0.0, counts.shape[0]))
+    n_genes = np.diff(counts.indptr)
+    per_cell[per_cell * n_genes < 100] = 1.0
+    share = np.repeat(per_cell, n_genes)
+    out = counts.copy()
+    out.data = rng.binomial(counts.data, share).astype(np.int32)
+    out.eliminate_zeros()
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("--epochs", type=int, default=RECIPE.max_epochs)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(glm.__file__).parent / "models" / "bundled" / NAME,
+        help="folder of the finished bundle",
+    )
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    recipe = replace(RECIPE, max_epochs=options.epochs)
+
+    published = GeneVocabulary.from_dictionaries(data_dir() / "geneformer", "gc104M")
+    counts, ids, held_out = read_cells(published)
+    vocabulary, columns = make_vocabulary(counts, ids, ~held_out, published)
+    counts = counts[:, columns]
+    enough = np.asarray((counts > 0).sum(axis=1)).ravel() >= 50
+    train, test = counts[~held_out & enough], counts[held_out & enough]
+    model = new_model(vocabulary)
+    start_from_frequencies(model, to_sentences(train, vocabulary))
+    logging.info(
+        "%s genes, %s training and %s held-out cells, %s parameters",
+        f"{len(vocabulary.ids):,}",
+        f"{train.shape[0]:,}",
+        f"{test.shape[0]:,}",
+        f"{model.spec.shape.n_parameters:,}",
+    )
+    pretrain_cells(
+        model,
+        to_sentences(train, vocabulary),
+        recipe,
+        folder=options.work,
+        held_out=to_sentences(test, vocabulary),
+        each_epoch=lambda epoch: to_sentences(thinned(train, (SEED, epoch)), vocabulary),
+    )
+    for parameter in model.network.parameters():
+        # Kept as float16, half the size: what is scored and shipped are the rounded weights.
+        parameter.data = parameter.data.half().float()
+    card = {
+        "files": FILES,
+        "training_cells": train.shape[0],
+        "held_out_cells": test.shape[0],
+        "least_cells_a_gene": LEAST_CELLS,
+        "recipe": dataclasses.asdict(recipe),
+        "augmentation": "every epoch, counts thinned by a log-uniform share of 0.08 to 1 a cell",
+    }
+    model.save(options.out, card=card, half=True)
+    print(json.dumps({k: v for k, v in card.items() if k != "files"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Genomic language models for AnnData: cells and regions in, embeddings back in the same object."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._settings import GlmWarning, settings
+
+if TYPE_CHECKING:
+    from . import datasets, get, models, pp, tl, train
+
+__version__ = "0.1.0"
+
+__all__ = ["GlmWarning", "datasets", "get", "models", "pp", "settings", "tl", "train"]
+
+_ROOMS = frozenset({"datasets", "get", "models", "pp", "tl", "train"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import a room when it is first used, so that ``import glm`` stays light."""
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

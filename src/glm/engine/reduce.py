@@ -1,0 +1,89 @@
+"""Reducers: gather the hidden states of items into one result a row, on the device."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from .items import Items
+from .sinks import Sink
+
+
+class Reducer(Protocol):
+    """What gathers items. Its state can be saved, and two states merge into one."""
+
+    def start(self) -> None:
+        """Forget everything."""
+
+    def update(self, batch: Items, hidden: torch.Tensor) -> None:
+        """Take in the hidden states of a batch, tokens × width."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The state as plain arrays."""
+
+    def merge(self, state: dict[str, np.ndarray]) -> None:
+        """Take in the state of another reducer that saw other items."""
+
+    def finish(self) -> None:
+        """Hand complete rows to the sink."""
+
+
+class PoolRows:
+    """One vector a row: the weighted mean over its items of each item's pooled hidden states.
+
+    ``pooling="mean"`` averages the positions of an item's span; ``"cls"`` takes position 0, and
+    then expects hidden states of items × width.
+    """
+
+    def __init__(self, pooling: str, sink: Sink) -> None:
+        self.pooling = pooling
+        self.sink = sink
+        self.start()
+
+    def start(self) -> None:
+        self._seen: list[dict[str, np.ndarray]] = []
+
+    def update(self, batch: Items, hidden: torch.Tensor) -> None:
+        pooled = hidden if self.pooling == "cls" else mean_of_spans(hidden, batch)
+        self._seen.append(
+            {
+                "row": batch.row,
+                "part": batch.part,
+                "weight": batch.weight,
+                "vector": pooled.float().cpu().numpy(),
+            }
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        if not self._seen:
+            return {}
+        return {name: np.concatenate([s[name] for s in self._seen]) for name in self._seen[0]}
+
+    def merge(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            self._seen.append(state)
+
+    def finish(self) -> None:
+        state = self.state()
+        self.start()
+        if not state:
+            return
+        # By row, then part: however the work was cut, a row's items are summed in the same order.
+        order = np.lexsort((state["part"], state["row"]))
+        rows, starts = np.unique(state["row"][order], return_index=True)
+        vectors = state["vector"][order]
+        if rows.size < order.size:
+            weights = state["weight"][order].astype(np.float64)[:, None]
+            total = np.add.reduceat(vectors * weights, starts, axis=0)
+            vectors = (total / np.add.reduceat(weights, starts, axis=0)).astype(np.float32)
+        self.sink.put(rows, vectors)
+
+
+def mean_of_spans(hidden: torch.Tensor, batch: Items) -> torch.Tensor:
+    """Mean of the hidden states inside each item's span: items × width."""
+    start = batch.offsets[:-1] + batch.span[:, 0]
+    stop = batch.offsets[:-1] + batch.span[:, 1]
+    means = [hidden[a:b].mean(dim=0) for a, b in zip(start.tolist(), stop.tolist(), strict=True)]
+    return torch.stack(means)

@@ -1,0 +1,114 @@
+"""Write results into an object's slots, all or none, with a record of how they were made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Slot = tuple[str, str]
+"""Attribute of the object and name in it, for example ``("obsm", "X_geneformer")``."""
+
+_MARK = "glm_version"
+_ABSENT = object()
+
+
+def make_record(**facts: Any) -> dict[str, Any]:
+    """A record of plain values that h5ad and zarr can hold."""
+    from . import __version__
+
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return {_MARK: __version__, "written": made, **{k: plain(v) for k, v in facts.items()}}
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into text, a number, a truth value, or lists and dicts of them."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        listed = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
+        return [plain(inner) for inner in listed]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"A record cannot hold a {type(value).__name__}: {value!r}.")
+
+
+def check_free(
+    adata: AnnData, slots: list[Slot], record_key: str, *, model: str, overwrite: bool
+) -> None:
+    """Refuse slots that hold something other than an earlier result of the same model.
+
+    Raises
+    ------
+    ValueError
+        If a slot is the user's own or another model's and ``overwrite`` is false.
+    """
+    if overwrite:
+        return
+    record = adata.uns.get(record_key)
+    ours = isinstance(record, Mapping) and _MARK in record
+    written = set(record.get("slots", [])) if ours else set()
+    for slot in [*slots, ("uns", record_key)]:
+        attribute, name = slot
+        if name not in getattr(adata, attribute):
+            continue
+        mine = ours if attribute == "uns" else f"{attribute}/{name}" in written
+        if mine and record["model"] == model:
+            continue
+        holds = f"the result of {record['model']}" if mine else "something glm did not write"
+        raise ValueError(
+            f"adata.{attribute}[{name!r}] already holds {holds}. Pass another key_added, or "
+            "overwrite=True to replace it."
+        )
+
+
+def write(
+    adata: AnnData, values: Mapping[Slot, Any], record_key: str, record: Mapping[str, Any]
+) -> None:
+    """Set every slot and the record; on any failure put back what was there.
+
+    A view becomes an object of its own first, as everywhere in AnnData.
+    """
+    named = [f"{attribute}/{name}" for attribute, name in values]
+    everything = {**values, ("uns", record_key): {**record, "slots": named}}
+    with warnings.catch_warnings():
+        # Writing into a view copies it and says so; the user asked for exactly that.
+        warnings.filterwarnings("ignore", message=".*[vV]iew of.*")
+        before = {slot: _get(adata, slot) for slot in everything}
+        done: list[Slot] = []
+        try:
+            for slot, value in everything.items():
+                done.append(slot)
+                getattr(adata, slot[0])[slot[1]] = value
+        except BaseException:
+            for slot in done:
+                _restore(adata, slot, before[slot])
+            raise
+
+
+def _get(adata: AnnData, slot: Slot) -> Any:
+    holder = getattr(adata, slot[0])
+    return holder[slot[1]] if slot[1] in holder else _ABSENT
+
+
+def _restore(adata: AnnData, slot: Slot, value: Any) -> None:
+    holder = getattr(adata, slot[0])
+    if value is not _ABSENT:
+        holder[slot[1]] = value
+    elif slot[1] in holder:
+        del holder[slot[1]]

@@ -1,0 +1,8 @@
+"""Tools: compute with a model and write what is found into the object's slots."""
+
+from __future__ import annotations
+
+from ._embed import embed, embed_geneformer
+from ._rank_encode import rank_encode
+
+__all__ = ["embed", "embed_geneformer", "rank_encode"]
