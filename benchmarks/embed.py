@@ -7,7 +7,7 @@ plain
     The best of transformers as it stands: no head, no layer above the one wanted, cells sorted by
     length, ``inference_mode``, the best of a few batch sizes (chosen before the clock starts).
 packed
-    :class:`glm.models.fast.bert.PackedBert` in token budgets.
+    as ``glm.tl.embed`` does it: the engine, :class:`glm.models.fast.bert.PackedBert`, a reducer.
 
 All give the mean of the second-to-last hidden state over a cell's genes, and must agree. Weights
 are random (LayerNorms too), cells are real, drawn at random from three data sets, and encoded as
@@ -36,11 +36,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILES = ("bmfm_cellxgene", "bmfm_scp1884", "scvi_pbmc_10k_protein_v3")
-N_CELLS = 150
+N_CELLS = 120
 BLOCK = 10
 ROUNDS = 3
 CONTEXT = 2_048
-BUDGET = 6_144
 SHAPE = {
     "vocab_size": 25_426,
     "hidden_size": 256,
@@ -280,8 +279,7 @@ def _plain(folder: Path) -> Callable[[Sentences], Embed]:
 
 
 def _packed(folder: Path) -> Callable[[Sentences], Embed]:
-    import torch
-
+    from glm.engine import ArraySink, Items, PoolRows, make_plan, run
     from glm.models.bert import BertConfig
     from glm.models.fast.bert import PackedBert
     from glm.models.weights import load_bert, read_state
@@ -290,23 +288,15 @@ def _packed(folder: Path) -> Callable[[Sentences], Embed]:
     model = PackedBert(load_bert(state, BertConfig(**SHAPE), head=False))
 
     def embed(sentences: Sentences) -> NDArray[np.float32]:
-        parts = []
-        for batch in _budgets(sentences):
-            lengths = [len(sentence) for sentence in batch]
-            hidden = model.hidden(torch.from_numpy(np.concatenate(batch)), lengths, layer=LAYER)
-            parts += [rows.mean(0).numpy() for rows in hidden.split(lengths)]
-        return np.stack(parts)
+        lengths = np.array([len(sentence) for sentence in sentences])
+        span = np.stack([np.zeros_like(lengths), lengths], axis=1).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        items = Items.one_a_row(np.arange(len(sentences)), np.concatenate(sentences), offsets, span)
+        sink = ArraySink(len(sentences), SHAPE["hidden_size"])
+        run([items], model, PoolRows("mean", sink), make_plan("cpu"), layer=LAYER)
+        return sink.array
 
     return lambda _: embed
-
-
-def _budgets(sentences: Sentences) -> list[Sentences]:
-    batches: list[Sentences] = [[]]
-    for sentence in sentences:
-        if batches[-1] and sum(map(len, batches[-1])) + len(sentence) > BUDGET:
-            batches.append([])
-        batches[-1].append(sentence)
-    return batches
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -6,10 +6,16 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from glm.models import GeneVocabulary, Model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -95,3 +101,96 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: point GLM_TEST_DATA at a copy to run this test")
     return folder
+
+
+# ---- a small vocabulary, a small random model of it, and cells that both know ------------------
+
+
+@pytest.fixture(scope="session")
+def make_vocabulary() -> Callable[..., GeneVocabulary]:
+    """Make a vocabulary of made-up genes, with ``<cls>`` and ``<eos>`` or without."""
+
+    def make(n_genes: int = 60, *, v2: bool = False, context: int = 32) -> GeneVocabulary:
+        import numpy as np
+
+        from glm.models import GeneVocabulary
+
+        special = {"pad": 0, "mask": 1} | ({"cls": 2, "eos": 3} if v2 else {})
+        ids = tuple(f"ENSG{7 * i + 11:011d}" for i in range(n_genes))
+        return GeneVocabulary(
+            name="small-v2" if v2 else "small-v1",
+            ids=ids,
+            tokens=np.arange(len(special), len(special) + n_genes, dtype=np.int32),
+            medians=np.random.default_rng(5).lognormal(0.5, 1.0, n_genes),
+            special=special,
+            context=context,
+            symbols={f"GENE{i}": gene for i, gene in enumerate(ids)},
+            aliases={},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model(make_vocabulary: Callable[..., GeneVocabulary]) -> Callable[..., Model]:
+    """Make a model of random weights, biases and norms included, and its small vocabulary."""
+
+    def make(*, v2: bool = False, n_genes: int = 60, seed: int = 0, **shape: int) -> Model:
+        import torch
+
+        from glm.models import BertConfig, Model, ModelSpec
+        from glm.models.bert import MaskedLM
+
+        vocabulary = make_vocabulary(n_genes, v2=v2)
+        sizes = {"hidden_size": 16, "n_layers": 3, "n_heads": 2, "intermediate_size": 24, **shape}
+        config = BertConfig(
+            vocab_size=len(vocabulary), n_positions=vocabulary.context, dropout=0.0, **sizes
+        )
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            network = MaskedLM(config)
+            for parameter in network.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+        spec = ModelSpec(
+            name=vocabulary.name,
+            system="geneformer",
+            shape=config,
+            pooling="cls" if v2 else "mean",
+            tier="local",
+            licence="none",
+            source="tests/conftest.py",
+        )
+        return Model(spec, vocabulary, network.eval())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_cells() -> Callable[..., AnnData]:
+    """Make counts of a vocabulary's genes: cells of all lengths, some longer than its context.
+
+    Cell 3 has no count, and none of the vocabulary's genes if ``outside`` adds columns of others.
+    """
+
+    def make(
+        vocabulary: GeneVocabulary, n_cells: int = 12, *, outside: int = 0, seed: int = 0
+    ) -> AnnData:
+        import numpy as np
+        import pandas as pd
+        from anndata import AnnData
+        from scipy.sparse import csr_matrix
+
+        rng = np.random.default_rng(seed)
+        n_genes = len(vocabulary.ids) + outside
+        names = [*vocabulary.ids, *(f"ENSG9{i:010d}" for i in range(outside))]
+        order = rng.permutation(n_genes)
+        share = np.linspace(0.05, 1.0, n_cells)[:, None]
+        counts = rng.poisson(4.0, (n_cells, n_genes)) * (rng.random((n_cells, n_genes)) < share)
+        counts[:, 0] += 1  # no cell but the third is empty
+        if n_cells > 3:
+            counts[3, : len(vocabulary.ids)] = 0
+        counts = counts[:, order].astype(np.float32)
+        obs = pd.DataFrame(index=[f"cell{i}" for i in range(n_cells)])
+        return AnnData(csr_matrix(counts), obs, pd.DataFrame(index=[names[i] for i in order]))
+
+    return make

@@ -27,7 +27,7 @@ def run_demo(out: Path, model: str, *, progress: bool, say: Callable[[str], Any]
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say(f"[1/5] scanpy's pbmc68k_reduced: blood cells with the labels of their authors ({_LABELS})")
-    adata = _cells()
+    adata = pbmc68k()
     say(f"      {adata.n_obs:,} cells × {adata.n_vars:,} genes, log-normalised")
 
     noticed: list[str] = []
@@ -50,7 +50,8 @@ def run_demo(out: Path, model: str, *, progress: bool, say: Callable[[str], Any]
     return adata
 
 
-def _cells() -> AnnData:
+def pbmc68k() -> AnnData:
+    """Scanpy's bundled cells with all their genes in X, log-normalised, and their PCA."""
     import scanpy as sc
 
     with warnings.catch_warnings():

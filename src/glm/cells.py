@@ -11,6 +11,7 @@ import numpy as np
 from ._keys import ENSEMBL_ID
 from ._messages import first_names, share, warn
 from ._settings import logger, settings
+from .encode._scan import sum_columns
 from .encode.counts import CountSummary, iter_blocks, scan
 from .encode.rank import Ranker
 from .genes import GeneMap, looks_like_ids, map_names
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # Below this share of all counts on known genes, ids and model are taken not to belong together.
 _LEAST_SHARE_OF_COUNTS = 0.1
 # A subset of genes: fewer than this share of the vocabulary is in the object.
-_SUBSET_SHARE = 0.3
+_SUBSET_SHARE = 0.25
 # log1p of any count that a cell can have stays below this; raw counts of whole objects exceed it.
 _LOG1P_LIMIT = 20.0
 
@@ -75,7 +76,6 @@ class Counts:
             position.astype(np.int64),
             self.genes.target,
             log_normalized=self.log_normalized,
-            max_count=None if self.log_normalized else int(self.summary.max),
         )
 
 
@@ -91,12 +91,13 @@ def check_counts(
 ) -> Counts:
     """Look at every name and every stored value before anything is computed.
 
+    ``adata`` has passed :func:`check_anndata`.
+
     Raises
     ------
     KeyError, TypeError, ValueError
         As the public functions say; the object is only read.
     """
-    check_anndata(adata)
     matrix, source = _matrix(adata, layer, use_raw)
     genes, column = _genes(adata, vocabulary, gene_ids, use_raw, model)
     summary = scan(matrix, n_threads=settings.n_threads)
@@ -117,8 +118,11 @@ def check_counts(
     return Counts(matrix, genes, vocabulary, summary, log_normalized, facts)
 
 
-def check_anndata(adata: Any) -> None:
-    """Refuse anything but an AnnData with at least one cell and one gene."""
+def check_anndata(adata: Any, *, copy: bool = False) -> None:
+    """Refuse anything but an AnnData with at least one cell and one gene that takes results.
+
+    Comes first: before a copy is made (``copy``), before files of a model are looked for.
+    """
     from anndata import AnnData
 
     if not isinstance(adata, AnnData):
@@ -130,6 +134,28 @@ def check_anndata(adata: Any) -> None:
         raise ValueError(
             f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes; expected at least one of "
             "each. Was everything filtered out?"
+        )
+    if adata.isbacked:
+        _check_backed(adata, copy)
+
+
+def _check_backed(adata: AnnData, copy: bool) -> None:
+    """Counts are read from the file block by block; results stay in memory, beside it."""
+    in_memory = "adata.to_memory() makes an object in memory."
+    if copy:
+        raise ValueError(f"copy=True cannot copy an object that is backed by a file; {in_memory}")
+    if adata.is_view:
+        raise ValueError(
+            f"adata is a view ({adata.n_obs:,} × {adata.n_vars:,}) of an object that is backed by "
+            f"a file, and cannot take results. Pass the whole object, or first a copy: {in_memory}"
+        )
+    if not adata.file.is_open:
+        adata.file.open()
+    if adata.file["obs"].file.mode != "r":
+        raise ValueError(
+            f"adata is backed by {adata.filename} in mode 'r+', but glm does not write into files "
+            "in place. Read it with backed='r': counts are streamed, results stay in memory, and "
+            f"adata.write_h5ad(another_path) keeps both. Or work in memory: {in_memory}"
         )
 
 
@@ -161,10 +187,12 @@ def _genes(
     adata: AnnData, vocabulary: GeneVocabulary, column: str | None, use_raw: bool, model: str
 ) -> tuple[GeneMap, str]:
     var = adata.raw.var if use_raw else adata.var
-    if use_raw and ENSEMBL_ID not in var and column is None and ENSEMBL_ID in adata.var:
+    if use_raw and adata.raw.var_names.equals(adata.var_names):
+        var = adata.var  # the same genes: what was found out about them holds
+    elif use_raw and column is None and ENSEMBL_ID in adata.var and ENSEMBL_ID not in var:
         raise ValueError(
-            f"adata.var[{ENSEMBL_ID!r}] is there but adata.raw has no such column. Work on "
-            "adata.raw.to_adata() and map its genes with glm.pp.map_genes."
+            f"adata.raw has other genes than adata, and adata.var[{ENSEMBL_ID!r}] says nothing of "
+            "them. Work on adata.raw.to_adata() and map its genes with glm.pp.map_genes."
         )
     if column is None:
         column = ENSEMBL_ID if ENSEMBL_ID in var else "var_names"
@@ -172,7 +200,7 @@ def _genes(
         names: Sequence[object] = list(var.index)
     elif column in var:
         # "" marks what map_genes could not place; it is no missing name but a known "no gene".
-        names = [name if name != "" else "-" for name in var[column]]
+        names = ["-" if isinstance(name, str) and not name else name for name in var[column]]
     else:
         raise KeyError(f"adata.var has no column {column!r}; it has {', '.join(var.columns)}.")
     genes = map_names(names, vocabulary, symbols=False)
@@ -247,7 +275,7 @@ def _check_values(
         raise ValueError(
             f"{where} holds {summary.n_negative:,} negative values (first: "
             f"{place(summary.first_negative)}): scaled or centred data cannot be ranked. "
-            f"{_remedy(adata)}"
+            f"{_remedy(adata)}."
         )
     if log_normalized:
         _check_log1p(summary, where)
@@ -291,9 +319,8 @@ def _coverage(matrix: Any, genes: GeneMap) -> float:
         return 1.0
     covered = total = 0.0
     for _, block in iter_blocks(matrix):
-        by_column = np.bincount(block.indices, weights=block.data, minlength=inside.size)
-        covered += float(by_column[inside].sum())
-        total += float(by_column.sum())
+        of_block, of_genes = sum_columns(block.data, block.indices, inside)
+        total, covered = total + of_block, covered + of_genes
     return covered / total if total else 1.0
 
 

@@ -21,7 +21,8 @@ _DATE = re.compile(
     rf"(\d{{1,2}}-({_MONTHS})(-\d{{2,4}})?|({_MONTHS})-\d{{1,4}}|\d{{4}}-\d{{2}}-\d{{2}}.*)",
     re.IGNORECASE,
 )
-_OPEN_FRAME = re.compile(r"C(\d+|X|Y)orf\d+")
+# C1orf112, CXorf40A, C7orf55-LUC7L2
+_OPEN_FRAME = re.compile(r"C(\d+|X|Y)orf\d+[A-Z]*(-[A-Z0-9-]+)?")
 _MOUSE_SYMBOL = re.compile(r"[A-Z][a-z]+[a-z0-9]*(-[a-z0-9]+)?|mt-[A-Z][A-Za-z0-9]*")
 
 # Above this share of names of another species the whole object is taken to be of that species.

@@ -84,11 +84,13 @@ def write(
 
     A view becomes an object of its own first, as everywhere in AnnData.
     """
+    from anndata import ImplicitModificationWarning
+
     named = [f"{attribute}/{name}" for attribute, name in values]
     everything = {**values, ("uns", record_key): {**record, "slots": named}}
     with warnings.catch_warnings():
         # Writing into a view copies it and says so; the user asked for exactly that.
-        warnings.filterwarnings("ignore", message=".*[vV]iew of.*")
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
         before = {slot: _get(adata, slot) for slot in everything}
         done: list[Slot] = []
         try:

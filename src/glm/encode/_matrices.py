@@ -7,7 +7,7 @@ order. Libraries that are only needed for a kind of matrix are recognised by the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,7 +21,7 @@ _SUPPORTED = (
     "of AnnData, or an h5py or zarr dataset"
 )
 
-Block = NDArray[Any] | sp.csr_array
+Block: TypeAlias = "NDArray[Any] | sp.csr_array"
 Locate = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[Any]]]
 
 

@@ -36,43 +36,32 @@ def sort_keys(
     if n <= _SHORT:
         _insertion_sort(keys, items, n)
         return
-    mask = np.uint64((1 << _BITS) - 1)
-    histogram = np.zeros((_DIGITS, 1 << _BITS), np.uint32)
+    buckets = 1 << _BITS
+    mask = np.uint64(buckets - 1)
+    ends = np.zeros(_DIGITS * buckets, np.uint32)  # one histogram after the other
     for i in range(n):
-        key = keys[i]
         for digit in range(_DIGITS):
-            histogram[digit, (key >> np.uint64(digit * _BITS)) & mask] += np.uint32(1)
-    swapped = False
+            value = (keys[i] >> np.uint64(digit * _BITS)) & mask
+            ends[np.uint64(digit * buckets) + value] += np.uint32(1)
     for digit in range(_DIGITS):
         shift = np.uint64(digit * _BITS)
-        ends = histogram[digit]
-        first = keys[0] if not swapped else spare_keys[0]
-        if ends[(first >> shift) & mask] == n:
+        start = np.uint64(digit * buckets)
+        if ends[start + ((keys[0] >> shift) & mask)] == n:
             continue  # one value of this digit: nothing to reorder
         total = np.uint32(0)
-        for bucket in range(1 << _BITS):
-            count = ends[bucket]
-            ends[bucket] = total
-            total += count
-        if swapped:
-            _scatter(spare_keys, spare_items, keys, items, ends, shift, mask, n)
-        else:
-            _scatter(keys, items, spare_keys, spare_items, ends, shift, mask, n)
-        swapped = not swapped
-    if swapped:
-        keys[:n] = spare_keys[:n]
-        items[:n] = spare_items[:n]
-
-
-@numba.njit(cache=True, nogil=True)
-def _scatter(keys, items, to_keys, to_items, ends, shift, mask, n):  # type: ignore[no-untyped-def]
-    for i in range(n):
-        key = keys[i]
-        bucket = (key >> shift) & mask
-        place = ends[bucket]
-        ends[bucket] = place + np.uint32(1)
-        to_keys[place] = key
-        to_items[place] = items[i]
+        for bucket in range(buckets):
+            count = ends[start + np.uint64(bucket)]
+            ends[start + np.uint64(bucket)] = total
+            total = np.uint32(total + count)
+        for i in range(n):
+            bucket_end = start + ((keys[i] >> shift) & mask)
+            place = ends[bucket_end]
+            ends[bucket_end] = place + np.uint32(1)
+            spare_keys[place] = keys[i]
+            spare_items[place] = items[i]
+        for i in range(n):
+            keys[i] = spare_keys[i]
+            items[i] = spare_items[i]
 
 
 @numba.njit(cache=True, nogil=True)

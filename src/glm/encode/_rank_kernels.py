@@ -188,7 +188,8 @@ def _sum_shared(data, indices, columns, scratch):  # type: ignore[no-untyped-def
         first = columns.gather[np.uint32(indices[j])]
         if first >= 0 and data[j] != 0:
             value = np.float64(data[j])
-            usable &= (value > 0) & (value < np.inf)
+            if not (value > 0 and value < np.inf):
+                usable = False
             if scratch.sums[first] == 0:
                 firsts[n] = np.uint64(first)
                 n += 1
@@ -271,8 +272,9 @@ def _sort_by_key(scratch, n):  # type: ignore[no-untyped-def]
     high_ends = scratch.high_ends
     low_mask = np.uint32(_BUCKETS - 1)
     item_mask = np.uint32(_MAX_ITEMS - 1)
-    low_ends[:] = 0
-    high_ends[:] = 0
+    for i in range(_BUCKETS):
+        low_ends[i] = 0
+        high_ends[i] = 0
     for i in range(n):
         low_ends[keys[i] & low_mask] += np.uint32(1)
         high_ends[keys[i] >> np.uint32(_DIGIT)] += np.uint32(1)

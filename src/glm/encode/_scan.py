@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -32,7 +33,7 @@ class Tally:
             max(both, default=None),
         )
 
-    def tests(self) -> Iterator[tuple[str, Callable[[NDArray[np.generic]], NDArray[np.bool_]]]]:
+    def tests(self) -> Iterator[tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]]:
         """The kinds of bad value that were found, and what recognises each."""
         if self.n_negative:
             yield "negative", _is_negative
@@ -42,13 +43,13 @@ class Tally:
             yield "fractional", _is_fractional
 
 
-def count_values(values: NDArray[np.generic]) -> Tally:
+def count_values(values: NDArray[Any]) -> Tally:
     """Count the values of a contiguous run of integers, float32 or float64."""
     if not values.size:
         return Tally()
     if values.dtype.kind in "iu":
         return _count_whole(values)
-    bits = values.view(np.int32 if values.dtype == np.float32 else np.int64)
+    bits: NDArray[Any] = values.view(np.int32 if values.dtype == np.float32 else np.int64)
     magnitude = bits.dtype.type(np.iinfo(bits.dtype).max)  # every bit but the sign
     infinity = np.array(np.inf, values.dtype).view(bits.dtype)[()]  # finite numbers stay below
     totals, top = _count_floats(values, bits, magnitude, infinity)
@@ -62,7 +63,7 @@ def count_values(values: NDArray[np.generic]) -> Tally:
     return Tally(values.size - n_zero, n_negative, n_not_finite, n_fractional, largest)
 
 
-def _count_whole(values: NDArray[np.generic]) -> Tally:
+def _count_whole(values: NDArray[Any]) -> Tally:
     n_stored = int(np.count_nonzero(values))
     largest = float(values.max())
     if values.dtype.kind == "u" or values.min() >= 0:
@@ -112,13 +113,25 @@ def is_increasing(indptr: NDArray[np.integer], indices: NDArray[np.integer]) -> 
     return True
 
 
-def _is_negative(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+@numba.njit(cache=True, nogil=True)
+def sum_columns(data, indices, chosen):  # type: ignore[no-untyped-def]
+    """Sum of all values, and of those in the chosen columns."""
+    total = 0.0
+    of_chosen = 0.0
+    for i in range(len(data)):
+        value = float(data[i])
+        total += value
+        of_chosen += value * chosen[indices[i]]
+    return total, of_chosen
+
+
+def _is_negative(values: NDArray[Any]) -> NDArray[np.bool_]:
     return values < 0
 
 
-def _is_not_finite(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+def _is_not_finite(values: NDArray[Any]) -> NDArray[np.bool_]:
     return ~np.isfinite(values)
 
 
-def _is_fractional(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+def _is_fractional(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isfinite(values) & (values != np.floor(values))

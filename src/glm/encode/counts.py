@@ -146,7 +146,7 @@ def scan(matrix: Any, n_threads: int = 1) -> CountSummary:
 
 def _first(piece: Piece, bad: NDArray[np.bool_]) -> Place:
     """The first bad value in row order, whatever the order of storage."""
-    found = np.argmax(bad)[np.newaxis] if piece.in_order else np.flatnonzero(bad)
+    found = np.array([np.argmax(bad)]) if piece.in_order else np.flatnonzero(bad)
     rows, columns = piece.locate(found)
     in_row = np.flatnonzero(rows == rows.min())
     first = in_row[np.argmin(columns[in_row])]

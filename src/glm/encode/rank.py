@@ -41,8 +41,6 @@ class Ranker:
     log_normalized
         Whether values are ``log1p`` of something proportional to the counts; they are ordered by
         ``expm1(value) / median``.
-    max_count
-        Not used: large counts need no special care.
 
     Raises
     ------
@@ -66,11 +64,10 @@ class Ranker:
         target: ArrayLike,
         *,
         log_normalized: bool = False,
-        max_count: int | None = None,
     ) -> None:
-        self.medians = np.ascontiguousarray(medians, dtype=np.float64)
-        self.order = np.ascontiguousarray(order, dtype=np.int64)
-        self.target = np.ascontiguousarray(target, dtype=np.int64)
+        self.medians = np.array(medians, dtype=np.float64)
+        self.order = np.array(order, dtype=np.int64)
+        self.target = np.array(target, dtype=np.int64)
         self.log_normalized = log_normalized
         _check_genes(self.medians, self.order, self.target)
         self._columns = _describe_columns(self.medians, self.order, self.target)
@@ -130,7 +127,8 @@ class Ranker:
     def _ranks(self, block: sp.csr_array | sp.csr_matrix) -> _Part:
         rows = self._rows(block)
         columns = np.empty(len(rows.data) + 1, np.int32)
-        ranks = np.empty(len(rows.data), np.uint16 if self.n_columns <= 65_535 else np.uint32)
+        dtype = np.uint16 if self.n_columns <= 65_535 else np.uint32
+        ranks: NDArray[Any] = np.empty(len(rows.data), dtype)
         n_ranked = np.empty(rows.shape[0], np.int32)
         parts = (rows.data, rows.indices, rows.indptr)
         bad = kernels.rank_block(*parts, self._columns, columns, ranks, n_ranked)
@@ -283,7 +281,8 @@ def _check_genes(
     firsts = np.flatnonzero(target == columns)
     is_first = np.zeros(len(target) + 1, bool)
     is_first[firsts] = True
-    wrong = np.flatnonzero(known & ~((target <= columns) & is_first[np.minimum(target, columns)]))
+    to_first = (target <= columns) & is_first[np.clip(target, -1, columns)]
+    wrong = np.flatnonzero((known & ~to_first) | (target < -1))
     if wrong.size:
         raise ValueError(
             f"target[{wrong[0]}] is {target[wrong[0]]}, which is not the first column of a gene: "

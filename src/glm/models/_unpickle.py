@@ -8,6 +8,7 @@ nothing but a number, and no other.
 from __future__ import annotations
 
 import pickle
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,25 @@ class _Number:
         self.dtype = self.dtype.newbyteorder(order)
 
 
-def _scalar(kind: Any, content: Any) -> int | float:
-    if not isinstance(kind, _Number) or not isinstance(content, bytes):
-        raise pickle.UnpicklingError("the file holds a number that is not written as bytes")
-    if len(content) != kind.dtype.itemsize:
-        raise pickle.UnpicklingError("the file holds a number of the wrong length")
-    return np.frombuffer(content, dtype=kind.dtype)[0].item()
+class _Scalar:
+    """Makes a number of its kind and its bytes.
+
+    No function: a file can set attributes of what it names, and would change the next reading.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, kind: Any, content: Any) -> int | float:
+        if not isinstance(kind, _Number) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("the file holds a number that is not written as bytes")
+        if len(content) != kind.dtype.itemsize:
+            raise pickle.UnpicklingError("the file holds a number of the wrong length")
+        return np.frombuffer(content, dtype=kind.dtype)[0].item()
 
 
 _ADMITTED = {
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy.core.multiarray", "scalar"): _Scalar(),
+    ("numpy._core.multiarray", "scalar"): _Scalar(),
     ("numpy", "dtype"): _Number,
 }
 
@@ -80,5 +89,9 @@ def read_pickled_dict(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a dictionary.")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, str | int | float):
-            raise ValueError(f"{path} maps {name!r} to {value!r}; expected names or numbers.")
+            # Not printed in full: it may be nested deeper than Python can print.
+            raise ValueError(
+                f"{path} maps {reprlib.repr(name)} to a {type(value).__name__}; expected names "
+                "mapped to names or numbers."
+            )
     return content

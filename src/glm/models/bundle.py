@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._fetch import FILES, fetch, sha256_of
-from .registry import ModelSpec, get
+from .registry import ModelSpec, bundle_file, get, ways_out
 from .vocabulary import GeneVocabulary
 
 if TYPE_CHECKING:
     from .bert import Bert, MaskedLM
+
+_HASHED = ("model.safetensors", "vocabulary.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +54,16 @@ class Model:
         """Write the model as a bundle: ``config.json``, ``vocabulary.json``, ``model.safetensors``.
 
         ``card`` is kept in ``config.json``. ``half=True`` writes float16, half the size; loading
-        makes float32 of it again.
+        makes float32 of it again. A bundle that is there stays as it is unless all files could be
+        written.
         """
         from .weights import save_safetensors, to_published
 
-        folder = Path(folder)
+        folder, spec = Path(folder), self.spec
         folder.mkdir(parents=True, exist_ok=True)
         state = to_published(self.network)
         if half:
             state = {name: tensor.half() for name, tensor in state.items()}
-        save_safetensors(state, folder / "model.safetensors")
-        _write_json(folder / "vocabulary.json", self.vocabulary.to_dict())
-        spec = self.spec
         content = {
             "name": spec.name,
             "system": spec.system,
@@ -71,19 +74,35 @@ class Model:
             "licence": spec.licence,
             "source": spec.source,
             "note": spec.note,
-            "sha256": {
-                name: sha256_of(folder / name) for name in ("model.safetensors", "vocabulary.json")
-            },
             "card": card or {},
         }
-        _write_json(folder / "config.json", content, indent=1)
+        with _written_together(folder, [*_HASHED, "config.json"]) as beside:
+            save_safetensors(state, beside["model.safetensors"])
+            _write_json(beside["vocabulary.json"], self.vocabulary.to_dict())
+            content["sha256"] = {name: sha256_of(beside[name]) for name in _HASHED}
+            _write_json(beside["config.json"], content, indent=1)
         return folder
 
 
+@contextmanager
+def _written_together(folder: Path, names: list[str]) -> Iterator[dict[str, Path]]:
+    """Paths to write to, which take the places of the named files once all of them are whole."""
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    beside = {name: folder / f".{name}.{mark}" for name in names}
+    try:
+        yield beside
+        for path in beside.values():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+        for name, path in beside.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in beside.values():
+            path.unlink(missing_ok=True)
+
+
 def _write_json(path: Path, content: object, indent: int | None = None) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    path.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load(model: str | Path | Model) -> Model:
@@ -129,34 +148,14 @@ def load(model: str | Path | Model) -> Model:
 
 def _weights_path(spec: ModelSpec) -> Path:
     if spec.folder is not None:
-        return _bundle_weights(spec.folder)
+        return bundle_file(spec.folder, "model.safetensors")
     if not spec.weights:
         raise OSError(
             f"The weights of {spec.name} are published at {spec.source} but no hash of them is "
             "known here, so they are not fetched. Ranks can be computed with its dictionaries."
         )
-    try:
+    with ways_out(spec.name):
         return fetch(spec.weights)
-    except OSError as error:
-        raise OSError(
-            f"{error}\nWith a connection, glm.models.prefetch({spec.name!r}) fetches all it needs. "
-            "To try glm without one, pass model='geneformer-tiny' (a small demonstration model)."
-        ) from error
-
-
-def _bundle_weights(folder: Path) -> Path:
-    path = folder / "model.safetensors"
-    expected = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("sha256", {})
-    for name in ("model.safetensors", "vocabulary.json"):
-        if not (folder / name).is_file():
-            raise OSError(f"{folder} is not a whole bundle: {name} is missing.")
-        got = sha256_of(folder / name)
-        if expected.get(name) != got:
-            raise OSError(
-                f"{folder / name} has the sha256 {got}, its config.json says {expected.get(name)}: "
-                "the bundle was changed or copied in part. Copy or save it again."
-            )
-    return path
 
 
 def prefetch(names: str | list[str]) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,10 +70,11 @@ class ModelSpec:
     def vocabulary(self) -> GeneVocabulary:
         """Read the model's vocabulary and hold it to the model's shape."""
         if self.folder is not None:
-            content = json.loads((self.folder / "vocabulary.json").read_text(encoding="utf-8"))
-            vocabulary = GeneVocabulary.from_dict(content)
+            content = bundle_file(self.folder, "vocabulary.json").read_text(encoding="utf-8")
+            vocabulary = GeneVocabulary.from_dict(json.loads(content))
         else:
-            vocabulary = published_vocabulary(self.dictionary, context=self.context)
+            with ways_out(self.name):
+                vocabulary = published_vocabulary(self.dictionary, context=self.context)
         if len(vocabulary) != self.shape.vocab_size or vocabulary.context != self.context:
             raise RuntimeError(
                 f"{self.name} was made with a vocabulary of {self.shape.vocab_size:,} tokens and a "
@@ -194,10 +197,37 @@ def get(name: str | Path) -> ModelSpec:
     )
 
 
+@contextmanager
+def ways_out(name: str) -> Iterator[None]:
+    """Add to an error about files that cannot be had what the user can do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{error}\nWith a connection, glm.models.prefetch({name!r}) fetches all it needs. "
+            "To try glm without one, pass model='geneformer-tiny' (a small demonstration model)."
+        ) from error
+
+
+def bundle_file(folder: Path, name: str) -> Path:
+    """Path of a bundle's file, held to the hash in its ``config.json``."""
+    path = folder / name
+    if not path.is_file():
+        raise OSError(f"{folder} is not a whole bundle: {name} is missing.")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    got, expected = _fetch.sha256_of(path), config.get("sha256", {}).get(name)
+    if got != expected:
+        raise OSError(
+            f"{path} has the sha256 {got}, its config.json says {expected}: the bundle was changed "
+            "or copied in part. Copy or save it again."
+        )
+    return path
+
+
 def read_bundle_spec(folder: Path) -> ModelSpec:
     """The row that a bundle's ``config.json`` describes."""
-    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
+        content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return ModelSpec(
             name=content["name"],
             system=content["system"],
@@ -210,7 +240,7 @@ def read_bundle_spec(folder: Path) -> ModelSpec:
             source=content["source"],
             note=content["note"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a glm bundle ({error}); expected name, "
             "system, shape, pooling, hidden_layer, tier, licence, source and note."

@@ -187,7 +187,10 @@ def save_safetensors(
     state = weights if isinstance(weights, Mapping) else to_published(weights)
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     try:
+        beside.touch()
+        usual = beside.stat().st_mode  # the library makes files that only their owner can read
         save_file(tensors, beside, metadata=dict(metadata) if metadata else None)
+        beside.chmod(usual)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -211,7 +214,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as plain weights: it is damaged, or holds objects other than "
             "tensors, which are never loaded because they can run code. Ask for a safetensors file."
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a cut file meets whichever step comes first
         raise OSError(
             f"{path} ({path.stat().st_size:,} bytes) is not a complete PyTorch file. It was "
             "probably cut short: delete it and download it again."

@@ -77,7 +77,7 @@ def map_genes(
     >>> adata.var["ensembl_id"].iloc[0][:4]
     'ENSG'
     """
-    check_anndata(adata)
+    check_anndata(adata, copy=copy)
     adata = adata.copy() if copy else adata
     spec = get(model)
     if source is not None and source not in adata.var:

@@ -8,7 +8,7 @@ from .. import slots
 from .._keys import RankKeys
 from .._progress import progress_bar
 from .._settings import logger, settings
-from ..cells import check_counts
+from ..cells import check_anndata, check_counts
 from ..encode.rank import encode_ranks
 from ..models.registry import get
 
@@ -97,6 +97,7 @@ def rank_encode(
     >>> adata.layers["rank_geneformer"].shape == adata.shape
     True
     """
+    check_anndata(adata, copy=copy)
     adata = adata.copy() if copy else adata
     spec = get(model)
     vocabulary = spec.vocabulary()

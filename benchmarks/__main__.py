@@ -1,0 +1,61 @@
+"""Every measurement in one command: ``python benchmarks``.
+
+Each compares with a peer or with the plain way in one run and prints ratios. ``python benchmarks
+rank`` runs one of them; ``--json FILE`` keeps the numbers, with the machine and the versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import embed
+import import_time
+import rank
+
+BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
+    "import_time": import_time.main,
+    "rank": rank.main,
+    "embed": embed.main,
+}
+VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on."""
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (info.read_text().splitlines() if info.is_file() else [])
+        if line.startswith("model name")
+    ]
+    return {
+        "date": date.today().isoformat(),
+        "processor": f"{len(names)} × {names[0]}" if names else platform.processor(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in VERSIONS},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all by default")
+    parser.add_argument("--json", type=Path, help="file to keep the numbers in")
+    options = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
+    for name in options.names or BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        found[name] = BENCHMARKS[name]()
+    if options.json:
+        content = {"machine": machine(), **found}
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
