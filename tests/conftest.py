@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Set before anything imports torch, numba or matplotlib; child processes inherit them.
-for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_threads, str(min(2, os.cpu_count() or 1)))
+# Set before anything imports torch, numba or matplotlib; child processes inherit them. All three to
+# the same number: torch takes MKL's, whatever OMP's says.
+_threads = os.environ.get("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_variable, _threads)
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"  # the oracles are built from configurations, never fetched
 
@@ -135,16 +137,16 @@ def make_vocabulary() -> Callable[..., GeneVocabulary]:
 def make_model(make_vocabulary: Callable[..., GeneVocabulary]) -> Callable[..., Model]:
     """Make a model of random weights, biases and norms included, and its small vocabulary."""
 
-    def make(*, v2: bool = False, n_genes: int = 60, seed: int = 0, **shape: int) -> Model:
+    def make(*, v2: bool = False, n_genes: int = 60, seed: int = 0, **shape: float) -> Model:
         import torch
 
         from glm.models import BertConfig, Model, ModelSpec
         from glm.models.bert import MaskedLM
 
         vocabulary = make_vocabulary(n_genes, v2=v2)
-        sizes = {"hidden_size": 16, "n_layers": 3, "n_heads": 2, "intermediate_size": 24, **shape}
+        sizes = {"hidden_size": 16, "n_layers": 3, "n_heads": 2, "intermediate_size": 24}
         config = BertConfig(
-            vocab_size=len(vocabulary), n_positions=vocabulary.context, dropout=0.0, **sizes
+            vocab_size=len(vocabulary), n_positions=vocabulary.context, **{**sizes, **shape}
         )
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)

@@ -107,7 +107,8 @@ def test_mirror_and_switch_from_the_environment(
     with pytest.raises(OSError, match="offline is set"):
         fetch(name)
     monkeypatch.setenv("GLM_MIRROR", str(tmp_path / "mirror"))
-    assert fetch(name) == put(tmp_path / "mirror" / PATH)
+    file = put(tmp_path / "mirror" / PATH)
+    assert fetch(name) == file
 
 
 def test_weights_are_never_looked_for_by_their_bare_name(cache: Path, tmp_path: Path):
@@ -155,9 +156,7 @@ def test_offline_says_how_to_get_it_by_hand(cache: Path, name: str):
     assert not cache.exists()
 
 
-def test_offline_never_asks_the_downloader(
-    cache: Path, name: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_offline_never_asks_the_downloader(cache: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_fetch, "_download", lambda file: pytest.fail("it tried to download"))
     with pytest.raises(OSError, match="offline"):
         fetch(name)
@@ -191,9 +190,7 @@ def server(
         thread.join()
 
 
-def test_download(
-    server: Path, cache: Path, name: str, caplog: pytest.LogCaptureFixture
-):
+def test_download(server: Path, cache: Path, name: str, caplog: pytest.LogCaptureFixture):
     put(server / "file.pkl")
     with caplog.at_level("INFO", logger="glm"):
         assert fetch(name) == cache / PATH

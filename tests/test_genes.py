@@ -40,9 +40,8 @@ VOCABULARY = GeneVocabulary(
         "AC010970.1": CLONE,
         "CD99": CD99,
         "MALAT1": OUTSIDE,
-        "H3C1": ENSA,
     },
-    aliases={"C1ORF112": FIRRM, "MARCH1": MARCHF1, RETIRED: GAPDH, "CXORF40A": ACTB, "G6": GAPDH},
+    aliases={"C1ORF112": FIRRM, "MARCH1": MARCHF1, RETIRED: GAPDH, "CXORF40A": ACTB},
 )
 # The same of an authors' set without the Y copies.
 WITHOUT_Y = dataclasses.replace(

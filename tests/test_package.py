@@ -264,6 +264,7 @@ def _texts() -> Iterator[Path]:
     )
     names = [name for name in listed.stdout.split("\0") if name]
     paths = [ROOT / name for name in names] or sorted(SOURCE.rglob("*.py"))
+    paths = [path for path in paths if path.name != "vocabulary.json"]  # only names of genes
     return (path for path in paths if path.is_file() and path.stat().st_size < 2_000_000)
 
 
@@ -273,7 +274,7 @@ def test_no_text_holds(what: str):
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
         for path in _texts()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if re.search(UNWANTED[what], line)
+        if re.search(UNWANTED[what], line) and not line.lstrip().startswith('"image/png":')
     ]
     assert found == []
 

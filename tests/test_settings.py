@@ -50,9 +50,7 @@ def test_offline_switch(
     assert fresh.offline is offline
 
 
-def test_what_is_set_comes_before_the_environment(
-    fresh: Settings, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_is_set_comes_before_the_environment(fresh: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GLM_OFFLINE", "1")
     monkeypatch.setenv("GLM_DATA_DIR", "/from-environment")
     fresh.offline, fresh.data_dir = False, "~/set"

@@ -201,6 +201,6 @@ def _summary(
     if get(model).tier == "demo":
         say(f"{model} is a small demonstration model: do not draw conclusions from its embedding.")
     say(
-        "\nYour own raw counts: adata = anndata.read_h5ad('yours.h5ad'); glm.pp.map_genes(adata); "
-        f"glm.tl.embed(adata, model={model!r})"
+        "\nYour own raw counts: adata = anndata.read_h5ad('yours.h5ad'); "
+        f"glm.pp.map_genes(adata, {model!r}); glm.tl.embed(adata, {model!r})"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,10 @@ from ._settings import settings
 @contextmanager
 def progress_bar(total: int, unit: str, what: str) -> Iterator[Callable[[int], None]]:
     """Yield a function that is told how many more are done."""
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        # A notebook without widgets is told so at the import; a plain bar does.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from tqdm.auto import tqdm
 
     # None leaves the bar out where nobody would see it move (no terminal, no notebook).
     disable = None if settings.progress is None else not settings.progress

@@ -148,9 +148,7 @@ def published(
 ) -> tuple[Model, Path]:
     """A mirror that holds small weights under the name of published ones."""
     small = make_model()
-    spec = dataclasses.replace(
-        get("geneformer-v1-10m"), shape=small.spec.shape, dictionary="small"
-    )
+    spec = dataclasses.replace(get("geneformer-v1-10m"), shape=small.spec.shape, dictionary="small")
     saved = small.save(tmp_path / "saved") / "model.safetensors"
     known = FILES[spec.weights]
     monkeypatch.setitem(

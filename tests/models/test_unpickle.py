@@ -307,10 +307,7 @@ def test_noise_is_refused_or_plain(tmp_path: Path, content: bytes):
 
 NUMBERS = [getattr(np, f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
 SCALARS = st.one_of(
-    *(
-        st.integers(np.iinfo(kind).min, np.iinfo(kind).max).map(kind)
-        for kind in NUMBERS
-    ),
+    *(st.integers(np.iinfo(kind).min, np.iinfo(kind).max).map(kind) for kind in NUMBERS),
     st.floats(width=32, allow_nan=False).map(np.float32),
     st.floats(allow_nan=False).map(np.float64),
 )

@@ -128,7 +128,7 @@ def test_dictionaries_of_different_sets_are_refused(dictionaries: Path, tmp_path
         ("ensembl_mapping_dict", "gc30M"),
     ]:
         (tmp_path / f"{part}_mixed.pkl").symlink_to(dictionaries / f"{part}_{name}.pkl")
-    with pytest.raises(ValueError, match="of 25,424 genes .* have no median .* do not belong"):
+    with pytest.raises(ValueError, match=r"of 25,424 genes .* have no median .* do not belong"):
         GeneVocabulary.from_dictionaries(tmp_path, "mixed")
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,8 +70,9 @@ class ModelSpec:
     def vocabulary(self) -> GeneVocabulary:
         """Read the model's vocabulary and hold it to the model's shape."""
         if self.folder is not None:
-            content = bundle_file(self.folder, "vocabulary.json").read_text(encoding="utf-8")
-            vocabulary = GeneVocabulary.from_dict(json.loads(content))
+            path = bundle_file(self.folder, "vocabulary.json")
+            stat = path.stat()
+            vocabulary = _bundle_vocabulary(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
         else:
             with ways_out(self.name):
                 vocabulary = published_vocabulary(self.dictionary, context=self.context)
@@ -91,6 +92,15 @@ class ModelSpec:
         if not self.weights:
             return "no known hash"
         return "to fetch" if _fetch.local_path(self.weights) is None else "on this machine"
+
+
+@lru_cache(maxsize=8)
+def _bundle_vocabulary(path: Path, stamp: tuple[int, ...]) -> GeneVocabulary:
+    """Read a bundle's vocabulary, once a file: reading and hashing take longer than most uses.
+
+    ``stamp`` is what changes with the file.
+    """
+    return GeneVocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _geneformer(

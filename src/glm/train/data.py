@@ -67,18 +67,27 @@ class LengthGroupedBatches(Sampler[list[int]]):
     """Batches of at most so many padded tokens, of similar lengths, in a seed's own order.
 
     Sentences are shuffled, sorted by length within large groups, cut into batches, and the batches
-    shuffled: little padding, and no two seeds alike.
+    shuffled: little padding, and no two seeds alike. ``part`` is (rank, ranks): each rank gets its
+    own batches, equally many, for which the first few may come twice.
     """
 
     def __init__(
-        self, lengths: np.ndarray, budget: int, seed: tuple[int, ...], *, group: int = 512
+        self,
+        lengths: np.ndarray,
+        budget: int,
+        seed: tuple[int, ...],
+        *,
+        part: tuple[int, int] = (0, 1),
+        group: int = 512,
     ) -> None:
         rng = np.random.default_rng(seed)
         order = rng.permutation(lengths.size)
         groups = np.array_split(order, max(1, round(order.size / group)))
-        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in groups])
+        order = np.concatenate([some[np.argsort(lengths[some], kind="stable")] for some in groups])
         cut = _cut(order, lengths, budget)
-        self._found = [cut[i] for i in rng.permutation(len(cut))]
+        rank, n_ranks = part
+        shared = np.resize(rng.permutation(len(cut)), -(-len(cut) // n_ranks) * n_ranks)
+        self._found = [cut[i] for i in shared[rank::n_ranks]]
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._found)
@@ -132,16 +141,18 @@ class SentenceData(pl.LightningDataModule):
 
     @property
     def n_batches(self) -> int:
-        """Batches of the first epoch; later ones may have a few more or fewer."""
+        """Batches of the first epoch on all devices; later ones may have a few more or fewer."""
         return len(self._batches(self._sentences(0), epoch=0))
 
     def _sentences(self, epoch: int) -> Sentences:
         return self.train if self.each_epoch is None else self.each_epoch(epoch)
 
-    def _batches(self, sentences: Sentences, epoch: int) -> LengthGroupedBatches:
+    def _batches(
+        self, sentences: Sentences, epoch: int, part: tuple[int, int] = (0, 1)
+    ) -> LengthGroupedBatches:
         recipe = self.recipe
         return LengthGroupedBatches(
-            sentences.lengths, recipe.tokens_per_batch, seed=(recipe.seed, epoch)
+            sentences.lengths, recipe.tokens_per_batch, seed=(recipe.seed, epoch), part=part
         )
 
     def masked(
@@ -170,9 +181,12 @@ class SentenceData(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[int]:
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        epoch, part = 0, (0, 1)
+        if self.trainer is not None:
+            epoch = self.trainer.current_epoch
+            part = (self.trainer.global_rank, self.trainer.world_size)
         sentences = self._sentences(epoch)
-        return self._loader(sentences, self._batches(sentences, epoch), (1, epoch))
+        return self._loader(sentences, self._batches(sentences, epoch, part), (1, epoch))
 
     def val_dataloader(self) -> list[DataLoader[int]]:
         if self.held_out is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -40,10 +41,12 @@ class MaskedTokens(pl.LightningModule):
         right = (logits.argmax(dim=1) == batch.targets).float().mean()
         return F.cross_entropy(logits, batch.targets), right
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout is drawn from the epoch's own seed, so a run resumed at an epoch goes on as the
-        # uninterrupted one would. The caller's generator is put back by `pretrain_cells`.
-        torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: MaskedBatch, batch_index: int) -> None:
+        # Dropout is drawn from the batch's own seed, so a resumed run goes on as the uninterrupted
+        # one would, whatever else drew from torch's generator meanwhile (every iterator of a
+        # DataLoader does). The caller's generator is put back by `pretrain_cells`.
+        key = (self.recipe.seed, self.current_epoch, batch_index, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: MaskedBatch, batch_index: int) -> torch.Tensor | None:
         if not batch.positions.numel():

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,15 @@ def pretrain_cells(
     data = SentenceData(
         sentences, model.vocabulary, chosen, held_out=held_out, each_epoch=each_epoch
     )
-    module = MaskedTokens(model.network, chosen, data.n_batches * chosen.max_epochs)
     folder = Path(folder)
     resumed = _checkpoint_to_resume(folder, chosen, sentences, model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(chosen.seed)
         trainer = _make_trainer(folder, chosen, trainer_options)
+        batches_a_step = trainer.world_size * trainer.accumulate_grad_batches
+        steps_an_epoch = -(-data.n_batches // batches_a_step)
+        module = MaskedTokens(model.network, chosen, steps_an_epoch * chosen.max_epochs)
+        module.train()  # Lightning keeps the mode it finds: that of evaluation in a loaded model
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     logger.info("trained %s for %s steps", model.spec.name, trainer.global_step)
     model.network.to("cpu").eval()
@@ -112,6 +116,10 @@ def _check(sentences: Sentences, model: Model, chosen: Recipe) -> Sentences:
     return sentences
 
 
+def _shows_progress() -> bool:
+    return sys.stderr.isatty() if settings.progress is None else settings.progress
+
+
 def _make_trainer(folder: Path, chosen: Recipe, options: dict[str, Any]) -> pl.Trainer:
     checkpoint = ModelCheckpoint(
         dirpath=folder, filename="epoch", save_last=True, save_on_train_epoch_end=True
@@ -121,8 +129,8 @@ def _make_trainer(folder: Path, chosen: Recipe, options: dict[str, Any]) -> pl.T
         "precision": chosen.precision,
         "gradient_clip_val": chosen.gradient_clip or None,
         "accelerator": "auto",
-        "logger": CSVLogger(folder, name="", version="log"),
-        "enable_progress_bar": settings.progress is not False,
+        "logger": CSVLogger(folder, name="log"),  # a resumed run gets a file of its own
+        "enable_progress_bar": _shows_progress(),
         "enable_model_summary": False,
         "use_distributed_sampler": False,
         "log_every_n_steps": 10,
