@@ -122,10 +122,12 @@ def test_demo_as_documented(tmp_path: Path):
 
 
 def test_unknown_model(tmp_path: Path):
-    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path), "--model", "none"])
-    assert result.exit_code != 0
-    assert isinstance(result.exception, KeyError)
-    assert "There is no model 'none'" in str(result.exception)
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--model", "none"])
+    assert result.exit_code == 1
+    assert "There is no model 'none'" in result.output
+    assert "geneformer-tiny" in result.output
+    assert not out.exists()
 
 
 def test_models():

@@ -28,7 +28,12 @@ def main() -> None:
 def demo(out: Path, model: str, quiet: bool) -> None:
     """Embed 700 real blood cells that scanpy ships, offline, and draw what comes out."""
     from ._demo import run_demo
+    from .models import get
 
+    try:
+        get(model)
+    except KeyError as error:
+        raise click.ClickException(error.args[0]) from error
     run_demo(out, model, progress=not quiet, say=click.echo)
 
 
