@@ -9,11 +9,13 @@ from ._settings import settings
 
 
 @contextmanager
-def progress_bar(total: int, unit: str, what: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told how many more are done."""
+def progress_bar(
+    total: int | None, unit: str, what: str, *, scaled: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how many more are done; ``scaled`` counts in k, M and G."""
     from tqdm.auto import tqdm
 
     # None leaves the bar out where nobody would see it move (no terminal, no notebook).
     disable = None if settings.progress is None else not settings.progress
-    with tqdm(total=total, unit=f" {unit}", desc=what, disable=disable) as bar:
+    with tqdm(total=total, unit=f" {unit}", unit_scale=scaled, desc=what, disable=disable) as bar:
         yield bar.update
