@@ -14,6 +14,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import attention
 import embed
 import import_time
 import rank
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
     "rank": rank.main,
     "embed": embed.main,
+    "attention": attention.main,
 }
 VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
 
