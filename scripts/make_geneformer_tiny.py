@@ -146,7 +146,7 @@ def new_model(vocabulary: GeneVocabulary, seed: int = SEED) -> Model:
         tier="demo",
         licence="BSD-3-Clause",
         source="scripts/make_geneformer_tiny.py",
-        note="A small model for examples and tests, trained on 1,440 cells: not for research.",
+        note="A small model for examples and tests, trained on 1,304 cells: not for research.",
     )
     return Model(spec, vocabulary, network.eval())
 

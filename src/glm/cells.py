@@ -58,7 +58,7 @@ class Counts:
 
     @property
     def column_tokens(self) -> np.ndarray:
-        """int32, one a column: its token, -1 where it has none (or is summed into another)."""
+        """int32, one a column: its gene's token, -1 outside the vocabulary."""
         position = self.genes.position
         tokens = np.full(position.size, -1, dtype=np.int32)
         inside = position >= 0
