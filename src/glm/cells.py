@@ -166,8 +166,8 @@ def modality(data: Any, mod: str | None) -> Any:
         return data
     if not (hasattr(data, "mod") and type(data).__module__.partition(".")[0] == "mudata"):
         raise TypeError(
-            f"mod={mod!r} names a modality of a MuData, but got a {type(data).__name__}. Leave mod "
-            "out."
+            f"mod={mod!r} names a modality of a MuData, and this is of type {type(data).__name__}. "
+            "Leave mod out."
         )
     if mod not in data.mod:
         raise KeyError(f"There is no modality {mod!r}; the MuData has {', '.join(data.mod)}.")

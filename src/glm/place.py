@@ -93,7 +93,8 @@ class Place:
         if column not in var:
             raise KeyError(f"adata.var has no column {column!r}; it has {', '.join(var.columns)}.")
         # "" marks what map_genes could not place; it is no missing name but a known "no gene".
-        listed = ["-" if isinstance(name, str) and not name else name for name in var[column]]
+        values = var[column].to_numpy()  # of a lazily read object it is no pandas
+        listed = ["-" if isinstance(name, str) and not name else name for name in values]
         return listed, column
 
     def id_columns(self) -> list[str]:

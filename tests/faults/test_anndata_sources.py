@@ -1,9 +1,10 @@
-"""Rows 30 to 32, 35 and 41 to 45: objects in memory, in files, lazily read, of several modalities."""
+"""Rows 30 to 32, 35, 41 to 45: objects in memory, in files, lazily read, of many modalities."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import io
 import pickle
 import warnings
 
@@ -45,7 +46,7 @@ def test_30_view(cells, verb, accepts, results, refuses):
 
 
 def test_30_view_of_genes(cells, embed, accepts):
-    accepts(embed, cells[:, ::2])
+    accepts(embed, cells[:, ::2], told=["a subset"])
 
 
 def test_30_view_that_is_refused_stays_a_view(cells, verb, refuses):
@@ -58,7 +59,7 @@ def test_30_view_that_is_refused_stays_a_view(cells, verb, refuses):
 def test_30_view_of_a_file(cells, verb, refuses, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    refuses(verb, backed[:3], ValueError, r"is a view \(3 × 3000\)", "to_memory")
+    refuses(verb, backed[:3], ValueError, r"is a view \(3 × 3,000\)", "to_memory")
 
 
 # ---- 31, 32: files -----------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def test_32_backed_for_writing(cells, verb, refuses, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r+")
     try:
-        with pytest.raises(ValueError, match="mode 'r\\+', but glm does not write.*backed='r'"):
+        with pytest.raises(ValueError, match=r"mode 'r\+', but glm does not write.*backed='r'"):
             verb(backed)
         assert list(backed.obsm) == list(backed.uns) == []
     finally:
@@ -192,7 +193,6 @@ def test_35_the_same_models_result_is_replaced(cells, verb):
 
 def test_35_the_old_result_is_kept_on_failure(cells, embed, refuses, monkeypatch):
     embed(cells)
-    writer = glm.slots._restore  # noqa: F841  # the real one puts back
     setter, fails = type(cells.obs).__setitem__, []
 
     def broken(self, key, value):
@@ -280,10 +280,10 @@ def test_43_missing_modality(modalities, cells, any_verb):
     with pytest.raises(TypeError, match=r"Got a MuData.*mod='rna'"):
         any_verb(modalities)
     with pytest.raises(
-        TypeError, match="mod='rna' names a modality of a MuData, but got a AnnData"
+        TypeError, match="mod='rna' names a modality of a MuData, and this is of type AnnData"
     ):
         any_verb(cells, mod="rna")
-    assert not any(cells.uns) and not any(cells.obsm) and not any(cells.layers)
+    assert list(cells.uns) == list(cells.obsm) == list(cells.layers) == []
 
 
 def test_43_any_verb_takes_a_modality(modalities, any_verb):
@@ -356,7 +356,8 @@ def embedded(request, cells, embed, tmp_path):
 
 
 def test_45_copies_and_parts(embedded, expected):
-    for other in (embedded.copy(), copy.deepcopy(embedded), pickle.loads(pickle.dumps(embedded))):  # noqa: S301
+    pickled = pickle.Unpickler(io.BytesIO(pickle.dumps(embedded))).load()  # noqa: S301
+    for other in (embedded.copy(), copy.deepcopy(embedded), pickled):
         np.testing.assert_array_equal(other.obsm[KEY], expected)
         assert other.uns[KEY]["model"] == "geneformer-tiny"
     part = embedded[[3, 0]].copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -145,6 +146,27 @@ def test_96_out_of_memory_halves(inputs, make_model, count_batches):
         got = _quiet_embed(ad.read_h5ad(inputs / "cells.h5ad"), model)
     assert sum(n > 50 for n in tried) == 1
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.nanmax(abs(expected)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_96_on_a_gpu(make_model, make_cells, caplog):
+    """Truly: the process may have 400 MB more, the batch that is asked for needs some 1.5 GB."""
+    model = make_model(hidden_size=256, intermediate_size=1024)
+    adata = make_cells(model.vocabulary, 4000)
+    expected = _quiet_embed(adata.copy(), model)
+    held = torch.cuda.memory_reserved() + 400 * 2**20
+    torch.cuda.set_per_process_memory_fraction(
+        held / torch.cuda.get_device_properties(0).total_memory
+    )
+    try:
+        with caplog.at_level(logging.WARNING, logger="glm"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", glm.GlmWarning)
+            glm.tl.embed(adata, model, device="cuda", precision="float32", token_budget=10**6)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "ran out on a batch" in caplog.text
+    largest = np.nanmax(abs(expected))
+    np.testing.assert_allclose(adata.obsm["X_geneformer"], expected, atol=1e-3 * largest)
 
 
 def test_96_not_even_one_sentence(inputs, make_model, monkeypatch):

@@ -136,7 +136,7 @@ def test_another_run_is_refused(cells, model, make_model, embed, tmp_path, chang
     embed(cells.copy(), out=tmp_path / "out")
     options, other_model = {"token_budget": BUDGET, "device": "cpu"}, model
     if change == "counts":
-        cells.X[5, 0] += 1
+        cells.X.data[5] += 1
     elif change == "rows":
         cells = cells[:-1].copy()
     elif change == "genes":

@@ -149,6 +149,7 @@ def run_job(
             gather(states(source, reducer, job.runner(advance)), reducer)
         return
     team = assemble(devices, strategy, job.plan.device)
+    job = _agreed(job, team)
     with team.folder(out) as path:
         folder = _compute(job, reducer, team, path, job.all_facts() if out is not None else {})
         gather(folder.states(len(cut(source, reducer))), reducer)
@@ -221,6 +222,7 @@ def _embed_to_file(
 
     n_cells, width = job.counts.n_cells, job.model.spec.shape.hidden_size
     team = assemble(devices, strategy, job.plan.device)
+    job = _agreed(job, team)
     facts = job.all_facts()
     folder = WorkFolder(out, facts)
     if not folder.is_complete(EMBEDDING_FILE):
@@ -240,6 +242,12 @@ def _embed_to_file(
     # What is changed in memory stays there: the file is only read from now on. As a plain array,
     # since AnnData writes no other.
     return np.asarray(np.load(folder.result(EMBEDDING_FILE), mmap_mode="c"))
+
+
+def _agreed(job: CellJob, team: Team) -> CellJob:
+    """The job with the budget of the first process: it follows the memory of each one's device."""
+    budget = int(team.tell(str(job.plan.budget)))
+    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, budget=budget))
 
 
 def _compute(
