@@ -69,7 +69,7 @@ def make_plan(
         raise ValueError(f"The token budget is {budget}; expected at least 1.")
     if precision not in (None, "float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}; expected 'float32', 'bfloat16' or None.")
-    precise = precision or _precision(chosen)
+    precise = precision or "float32"
     return Plan(chosen, precise, budget or _budget(chosen, precise, config))
 
 
@@ -90,12 +90,6 @@ def _budget(device: torch.device, precision: Precision, config: BertConfig | Non
     fits = int(_SHARE_OF_FREE * free) // token_bytes(config, precision)
     rounded = fits // 1024 * 1024
     return max(min(rounded, _MOST_GPU_TOKENS), _LEAST_GPU_TOKENS)
-
-
-def _precision(device: torch.device) -> Precision:
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bfloat16"
-    return "float32"
 
 
 def _device(name: str | None) -> torch.device:
