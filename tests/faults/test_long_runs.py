@@ -50,6 +50,9 @@ def embed(adata, **more):
 def inputs(make_model, make_cells, tmp_path, monkeypatch) -> Path:
     """A folder with a model and cells, for processes of their own."""
     monkeypatch.setattr(_cell_source, "_LEAST_ROWS", 8)
+    # The last bits depend on how many threads torch has: one here and in every process.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
     model = make_model()
     model.save(tmp_path / "model")
     make_cells(model.vocabulary, N_CELLS).write_h5ad(tmp_path / "cells.h5ad")

@@ -53,9 +53,8 @@ def make_plan(
 ) -> Plan:
     """Choose what was not chosen.
 
-    CUDA where there is one, else the CPU; float32 on the CPU, and bfloat16 on a CUDA device that
-    computes in it. The budget: what is fastest on a CPU; on a GPU what half of its free memory
-    holds for a model of the shape ``config``, within bounds.
+    CUDA where there is one, else the CPU; float32. The budget: what is fastest on a CPU; on a GPU
+    what half of its free memory holds for a model of the shape ``config``, within bounds.
 
     Raises
     ------
