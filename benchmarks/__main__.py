@@ -14,14 +14,18 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import attention
 import embed
 import import_time
+import million
 import rank
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
     "rank": rank.main,
     "embed": embed.main,
+    "million": million.main,
+    "attention": attention.main,
 }
 VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
 

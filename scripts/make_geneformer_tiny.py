@@ -29,6 +29,7 @@ import torch
 import glm
 from glm.genes import map_names
 from glm.models import BertConfig, GeneVocabulary, Model, ModelSpec
+from glm.models._verify import record_expected
 from glm.models.bert import MaskedLM
 from glm.train import Recipe, Sentences, pretrain_cells
 
@@ -260,6 +261,9 @@ def main() -> None:
         "augmentation": "every epoch, counts thinned by a log-uniform share of 0.03 to 0.5 a cell",
     }
     model.save(options.out, card=card, half=True)
+    special = vocabulary.special
+    sentence = [special["cls"], *vocabulary.tokens[::200].tolist(), special["eos"]]
+    record_expected(options.out, sentence, card="on the machine that trained it, float32")
     print(json.dumps({k: v for k, v in card.items() if k != "files"}, indent=1))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import glm
-from glm import _fetch
+from glm import _fetch, _hashes
 from glm._fetch import FILES, RemoteFile, fetch, local_path, sha256_of
 
 CONTENT = b"what was published\n"
@@ -47,17 +49,45 @@ def test_table_is_pinned():
     for name, file in FILES.items():
         assert file.path == name or file.path.endswith(f"/{name}")
         assert file.url.startswith("https://huggingface.co/ctheodoris/Geneformer/resolve/")
-        assert len(file.url.split("/resolve/")[1].split("/")[0]) == 40  # a revision, no branch
-        assert int(file.sha256, 16) > 0
-        assert len(file.sha256) == 64
-        assert file.n_bytes > 0
+        assert file.url.endswith(file.path.partition("/")[2])
+        served = file.url.split("/resolve/")[1].split("/")[0]
+        assert served == (file.revision or "main")
+        assert len(served) == 40 or file.pin  # a branch may move on, which the hash notices
+        assert file.licence
         assert not Path(file.path).is_absolute()
         assert ".." not in file.path
+
+
+def test_all_but_one_are_held_to_a_hash():
+    unpinned = [name for name, file in FILES.items() if file.pin is None]
+    assert unpinned == ["geneformer/Geneformer-V2-104M_CLcancer/model.safetensors"]
+    for name in FILES.keys() - set(unpinned):
+        kind, value = FILES[name].pin
+        assert len(value) == {"sha256": 64, "md5": 32}[kind]
+        assert int(value, 16) > 0
+        assert FILES[name].n_bytes > 0
 
 
 def test_table_has_no_file_twice():
     assert len({file.path for file in FILES.values()}) == len(FILES)
     assert len({file.sha256 for file in FILES.values()}) == len(FILES)
+
+
+@pytest.mark.parametrize("name", ["hg19.2bit", "genomes/hg19.2bit"])
+def test_another_kind_of_file_joins_as_one_row(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Held to an md5, of no known size, found flat in a mirror if its bare name is its key."""
+    md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    row = RemoteFile("genomes/hg19.2bit", "https://example.invalid/x", md5=md5)
+    monkeypatch.setitem(FILES, name, row)
+    file = put(tmp_path / "mirror" / "hg19.2bit")
+    with glm.settings.override(mirror=tmp_path / "mirror"):
+        assert local_path(name) == file
+        assert fetch(name) == file
+        file.write_bytes(b"other")
+        with pytest.raises(OSError, match=rf"its md5 is .*expected {md5} \(size not known\)"):
+            fetch(name)
 
 
 def test_dictionaries_here_are_those_of_the_table(test_data: Path):
@@ -157,7 +187,7 @@ def test_offline_says_how_to_get_it_by_hand(cache: Path, name: str):
 
 
 def test_offline_never_asks_the_downloader(cache: Path, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_fetch, "_download", lambda file: pytest.fail("it tried to download"))
+    monkeypatch.setattr(_fetch, "_download", lambda *_: pytest.fail("it tried to download"))
     with pytest.raises(OSError, match="offline"):
         fetch(name)
 
@@ -197,6 +227,7 @@ def test_download(server: Path, cache: Path, name: str, caplog: pytest.LogCaptur
     assert "fetching http://127.0.0.1" in caplog.text
     assert (cache / PATH).read_bytes() == CONTENT
     assert [path.name for path in (cache / PATH).parent.iterdir()] == ["file.pkl"]
+    assert os.stat(cache / PATH).st_mode & 0o777 == 0o666 & ~_umask()
     put(server / "file.pkl", b"another")  # not asked again
     assert fetch(name) == cache / PATH
 
@@ -217,6 +248,228 @@ def test_a_download_of_something_else_leaves_nothing(
 def test_a_file_that_is_not_there(server: Path, cache: Path, name: str):
     with pytest.raises(OSError, match=r"The download failed: .*404"):
         fetch(name)
+
+
+def test_progress_follows_the_setting(
+    server: Path, cache: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    put(server / "file.pkl")
+    fetch(name)
+    assert capsys.readouterr().err == ""
+    (cache / PATH).unlink()
+    with glm.settings.override(progress=True):
+        fetch(name)
+    assert "file.pkl: 100%" in capsys.readouterr().err
+
+
+def test_a_wrong_file_in_the_cache_is_replaced_by_the_published_one(
+    server: Path, cache: Path, name: str
+):
+    put(cache / PATH, b"an older revision")
+    put(server / "file.pkl")
+    assert fetch(name).read_bytes() == CONTENT
+
+
+def test_a_wrong_file_in_a_mirror_is_the_owners_to_put_right(
+    server: Path, cache: Path, name: str, tmp_path: Path
+):
+    put(server / "file.pkl")
+    file = put(tmp_path / "mirror" / PATH, b"an older revision")
+    with (
+        glm.settings.override(mirror=tmp_path / "mirror"),
+        pytest.raises(OSError, match="is not the published"),
+    ):
+        fetch(name)
+    assert file.read_bytes() == b"an older revision"
+    assert not (cache / PATH).exists()
+
+
+def _umask() -> int:
+    usual = os.umask(0)
+    os.umask(usual)
+    return usual
+
+
+# ---- hashed once --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files that were read to be hashed."""
+    read: list[Path] = []
+    real = _hashes.digest
+
+    def digest(path: Path, kind: str) -> str:
+        read.append(path)
+        return real(path, kind)
+
+    monkeypatch.setattr(_hashes, "digest", digest)
+    monkeypatch.setattr(_hashes, "WORTH_KEEPING", 0)
+    return read
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new process does."""
+    monkeypatch.setattr(_hashes, "_seen", {})
+
+
+@pytest.mark.parametrize("where", ["mirror", "cache"])
+def test_hashed_once(
+    cache: Path,
+    name: str,
+    tmp_path: Path,
+    hashed: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+):
+    file = put((cache if where == "cache" else tmp_path / "mirror") / PATH)
+    with glm.settings.override(mirror=tmp_path / "mirror"):
+        for _ in range(3):
+            assert fetch(name) == file
+            forget(monkeypatch)
+        assert hashed == [file]
+        for change in (1, 2):  # in time, then in size too
+            file.write_bytes(CONTENT + b"x" * (change - 1))
+            os.utime(file, ns=(0, change))
+            if change == 1:
+                assert fetch(name) == file
+            else:
+                with pytest.raises(OSError, match="is not the published"):
+                    fetch(name)
+            assert len(hashed) == 1 + change
+
+
+def test_a_download_is_not_read_again(
+    server: Path, cache: Path, name: str, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    put(server / "file.pkl")
+    fetch(name)
+    forget(monkeypatch)
+    fetch(name)
+    assert hashed == []
+
+
+def test_a_cache_that_moved_is_still_known(
+    cache: Path, name: str, tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    put(cache / PATH)
+    fetch(name)
+    forget(monkeypatch)
+    cache.rename(tmp_path / "moved")
+    with glm.settings.override(data_dir=tmp_path / "moved"):
+        assert fetch(name) == tmp_path / "moved" / PATH
+    assert len(hashed) == 1
+
+
+def test_small_files_are_not_worth_keeping_book_of(cache: Path, name: str):
+    """Dictionaries: a verb that only reads them from a mirror leaves the cache as it was."""
+    put(cache / PATH)
+    fetch(name)
+    assert not (cache / _hashes.MEMORY).exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[1, 2]", b"[" * 100_000, b'{"%s": 3}', b'{"%s": [1, "a", 2, 3]}'],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_damaged_memory_is_as_good_as_none(
+    cache: Path,
+    name: str,
+    hashed: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+):
+    file = put(cache / PATH)
+    memory = put(cache / _hashes.MEMORY, content.replace(b"%s", PATH.encode()))
+    for _ in range(2):
+        assert fetch(name) == file
+        forget(monkeypatch)
+    assert hashed == [file]
+    assert list(json.loads(memory.read_text())) == [PATH]
+
+
+def test_what_is_wrong_is_not_remembered(cache: Path, name: str, hashed: list[Path]):
+    put(cache / PATH, b"something else")
+    with pytest.raises(OSError, match="is not the published"):
+        fetch(name)
+    assert not (cache / _hashes.MEMORY).exists()
+
+
+# ---- files of which no hash is known ------------------------------------------------------------
+
+
+@pytest.fixture
+def unpinned(server: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(FILES, name, RemoteFile(PATH, FILES[name].url))
+    put(server / "file.pkl")
+    return name
+
+
+def test_unpinned_files_only_by_consent(server: Path, cache: Path, unpinned: str):
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"no hash of it is known.*allow_unpinned=True"):
+            fetch(unpinned)
+        assert not cache.exists()
+    assert fetch(unpinned, allow_unpinned=True) == cache / PATH
+    record = cache / f"{PATH}.sha256"
+    assert record.read_text() == f"{SHA256}  file.pkl\n"  # what sha256sum -c reads
+    assert fetch(unpinned) == cache / PATH  # consent was given
+
+
+def test_unpinned_files_are_held_to_what_came_first(server: Path, cache: Path, unpinned: str):
+    fetch(unpinned, allow_unpinned=True)
+    (cache / PATH).unlink()
+    put(server / "file.pkl", b"another")
+    for consent in (False, True):
+        with pytest.raises(OSError, match="what came is not the file") as caught:
+            fetch(unpinned, allow_unpinned=consent)
+        assert SHA256 in str(caught.value)
+    put(cache / PATH, b"another")
+    with (
+        glm.settings.override(offline=True),
+        pytest.raises(OSError, match="not the first recorded"),
+    ):
+        fetch(unpinned)
+    put(server / "file.pkl")
+    assert fetch(unpinned).read_bytes() == CONTENT
+
+
+def test_a_record_travels_with_a_mirror(server: Path, cache: Path, unpinned: str, tmp_path: Path):
+    fetch(unpinned, allow_unpinned=True)
+    cache.rename(tmp_path / "mirror")
+    with glm.settings.override(mirror=tmp_path / "mirror", offline=True):
+        assert fetch(unpinned) == tmp_path / "mirror" / PATH
+
+
+def test_an_unpinned_file_put_there_by_hand_is_recorded_by_consent(
+    cache: Path, unpinned: str, tmp_path: Path
+):
+    file = put(tmp_path / "mirror" / PATH)
+    with glm.settings.override(mirror=tmp_path / "mirror", offline=True):
+        with pytest.raises(OSError, match="no hash of it is known"):
+            fetch(unpinned)
+        assert fetch(unpinned, allow_unpinned=True) == file == fetch(unpinned)
+    assert (cache / f"{PATH}.sha256").is_file()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>log in</html>", b"version https://git-lfs.x/v1"])
+def test_what_is_no_file_is_not_recorded(server: Path, cache: Path, unpinned: str, content: bytes):
+    put(server / "file.pkl", content)
+    with pytest.raises(OSError, match=r"The download failed: what came is not the file"):
+        fetch(unpinned, allow_unpinned=True)
+    assert list((cache / PATH).parent.iterdir()) == []
+
+
+def test_a_damaged_record_is_not_read_as_consent(cache: Path, unpinned: str):
+    put(cache / PATH)
+    put(cache / f"{PATH}.sha256", b"nonsense")
+    for consent in (False, True):
+        with pytest.raises(OSError, match="does not hold the sha256 that was recorded"):
+            fetch(unpinned, allow_unpinned=consent)
+
+
+# ---- hashes -------------------------------------------------------------------------------------
 
 
 def test_hash_of_a_file(tmp_path: Path):

@@ -1,169 +1,181 @@
-"""Published files: one table of what exists where, and the way to it (mirror, cache, network)."""
+"""The way to a published file: mirror, cache, network; held to its hash wherever it was found.
+
+There is no lock. Every download has a name of its own beside the target and takes the target's name
+when it is whole, so that two processes at once fetch twice and end with one file. What lies in the
+cache is replaced by the published file at most, never by anything else and never by nothing.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
+import shutil
+import time
 from pathlib import Path
 
+from ._atomic import replacing
+from ._download import Refused, receive
+from ._files import FILES, RemoteFile
+from ._hashes import digest_once, remember, sha256_of
 from ._settings import logger, settings
 
-_GENEFORMER = (
-    "https://huggingface.co/ctheodoris/Geneformer/resolve/04c2b2e84da7c0f385c3f9ad8f3ec24bab6650e5"
-)
+__all__ = ["FILES", "RemoteFile", "fetch", "local_path", "pin_of", "sha256_of"]
 
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A published file: its path in the cache, where it comes from, and what it must be."""
-
-    path: str
-    url: str
-    sha256: str
-    n_bytes: int
-    licence: str = "Apache-2.0"
-
-
-def _geneformer(path: str, sha256: str, n_bytes: int) -> RemoteFile:
-    return RemoteFile(f"geneformer/{path}", f"{_GENEFORMER}/{path}", sha256, n_bytes)
-
-
-_V2 = "geneformer"
-_V1 = "geneformer/gene_dictionaries_30m"
-
-FILES: dict[str, RemoteFile] = {
-    file.path.rsplit("/", 1)[-1] if file.path.endswith(".pkl") else file.path: file
-    for file in (
-        _geneformer(
-            "Geneformer-V1-10M/model.safetensors",
-            "a5e33a757431643b3697de7ef6127950cdc49e06e58d4266b3a3ab191b683f14",
-            41_183_536,
-        ),
-        _geneformer(
-            "Geneformer-V2-104M/model.safetensors",
-            "fff5cba29ddd8792991fa77b4872246fbe548a178cebda3775cdc72b67780e7f",
-            417_571_156,
-        ),
-        _geneformer(
-            "Geneformer-V2-316M/model.safetensors",
-            "965ceccea81953d362081ef3843560a0e4fef88d396c28017881f1e94b1246f3",
-            1_265_455_076,
-        ),
-        _geneformer(
-            f"{_V2}/token_dictionary_gc104M.pkl",
-            "67c445f4385127adfc48dcc072320cd65d6822829bf27dd38070e6e787bc597f",
-            425_590,
-        ),
-        _geneformer(
-            f"{_V2}/gene_median_dictionary_gc104M.pkl",
-            "a51c53f6a771d64508dfaf61529df70e394c53bd20856926117ae5d641a24bf5",
-            1_512_661,
-        ),
-        _geneformer(
-            f"{_V2}/gene_name_id_dict_gc104M.pkl",
-            "fabfa0c2f49c598c59ae432a32c3499a5908c033756c663b5e0cddf58deea8e1",
-            1_660_882,
-        ),
-        _geneformer(
-            f"{_V2}/ensembl_mapping_dict_gc104M.pkl",
-            "0819bcbd869cfa14279449b037eb9ed1d09a91310e77bd1a19d927465030e95c",
-            3_957_652,
-        ),
-        _geneformer(
-            f"{_V1}/token_dictionary_gc30M.pkl",
-            "ab9dc40973fa5224d77b793e2fd114cacf3d08423ed9c4c49caf0ba9c7f218f1",
-            788_424,
-        ),
-        _geneformer(
-            f"{_V1}/gene_median_dictionary_gc30M.pkl",
-            "b3b589bb5ec75040d05fc44dd6bf0184cf87f3c362cf158d196a6ed3b7fe5f39",
-            940_965,
-        ),
-        _geneformer(
-            f"{_V1}/gene_name_id_dict_gc30M.pkl",
-            "55e67962e79c0039a6c32d43c5c99f38e51964bbcfa32f736150ee1e285c438c",
-            1_117_117,
-        ),
-        _geneformer(
-            f"{_V1}/ensembl_mapping_dict_gc30M.pkl",
-            "eac0fb0b3007267871b6305ac0003ceba19d4f28d85686cb9067ecf142787869",
-            584_125,
-        ),
-    )
-}
-"""Name → file. Hashes are those of the repository's large-file pointers at the pinned revision."""
+_SPARE = 16 * 2**20  # bytes to leave free on the disk
+_FORSAKEN = 24 * 3600  # seconds after which a download that nothing was added to is a dead one's
 
 
 def local_path(name: str) -> Path | None:
     """Where ``name`` lies on this machine: mirror, cache or ``None``. Opens no connection."""
     file = FILES[name]
     if settings.mirror is not None:
-        inner = file.path.removeprefix("geneformer/")
-        for place in (file.path, inner, Path(file.path).name if name.endswith(".pkl") else inner):
+        # Laid out as the cache, as the repository, or flat where the bare name says enough.
+        places = [file.path, file.path.partition("/")[2], *([name] if "/" not in name else [])]
+        for place in places:
             if (settings.mirror / place).is_file():
                 return settings.mirror / place
     cached = settings.data_dir / file.path
     return cached if cached.is_file() else None
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, *, allow_unpinned: bool = False) -> Path:
     """Return the path of a published file, held to its hash; download it if need be.
+
+    Parameters
+    ----------
+    name
+        A name of the table.
+    allow_unpinned
+        Take a file of which no hash is known. Its hash is recorded beside it the first time, and
+        every later call holds it to that record.
 
     Raises
     ------
     OSError
-        If the file cannot be had (offline, no connection) or is not the published one. A file
-        that is already there is never deleted.
+        If the file cannot be had (offline, no connection, no room) or is not the published one.
+        A file that is already there stays.
     """
-    file = FILES[name]
-    found = local_path(name)
-    if found is None:
-        if settings.offline:
-            raise OSError(f"{_by_hand(file)} Nothing was fetched: glm.settings.offline is set.")
-        found = _download(file)
-    _check_hash(found, file)
-    return found
-
-
-def _by_hand(file: RemoteFile) -> str:
-    return (
-        f"{Path(file.path).name} ({file.n_bytes:,} bytes) is not on this machine. Fetch "
-        f"{file.url} (sha256 {file.sha256}) and put it at {settings.data_dir / file.path}, or in "
-        "a folder that GLM_MIRROR names."
-    )
-
-
-def _download(file: RemoteFile) -> Path:
-    import pooch
-
+    file, found, pin = FILES[name], local_path(name), pin_of(name)
     target = settings.data_dir / file.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("fetching %s (%s bytes)", file.url, f"{file.n_bytes:,}")
+    if pin is None and not allow_unpinned:
+        raise OSError(_ask_for_consent(file))
+    if found is not None:
+        got = digest_once(found, pin[0] if pin else "sha256")
+        if pin is None:
+            return _record(found, got, file)
+        if got == pin[1]:
+            remember(found, *pin)
+            return found
+        if settings.offline or found != target:
+            raise OSError(_is_another(found, got, file, pin))
+    elif settings.offline:
+        raise OSError(f"{_by_hand(file, pin)} Nothing was fetched: glm.settings.offline is set.")
+    return _download(file, pin, target)
+
+
+def pin_of(name: str) -> tuple[str, str] | None:
+    """Kind and value of the hash that a file is held to: the published one, or the one recorded."""
+    file, found = FILES[name], local_path(name)
+    if file.pin is not None:
+        return file.pin
+    for place in (settings.data_dir / file.path, *([found] if found else [])):
+        if _record_of(place).is_file():
+            content = _record_of(place).read_text(encoding="utf-8", errors="replace").split()
+            if content and len(content[0]) == 64:
+                return "sha256", content[0]
+            raise OSError(
+                f"{_record_of(place)} does not hold the sha256 that was recorded when "
+                f"{file.name} was first fetched. Put it back, or delete it to record it anew."
+            )
+    return None
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+def _download(file: RemoteFile, pin: tuple[str, str] | None, target: Path) -> Path:
+    there = target.is_file()
+    logger.info("fetching %s (%s)", file.url, _size(file))
     try:
-        pooch.retrieve(
-            file.url,
-            known_hash=f"sha256:{file.sha256}",
-            fname=target.name,
-            path=target.parent,
-            progressbar=settings.progress is not False,
-        )
-    except Exception as error:
-        raise OSError(f"{_by_hand(file)} The download failed: {error}") from error
+        _check_room(file, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        with replacing(target) as beside:
+            got = receive(file, beside, *(pin or ("sha256", "")))
+    except (OSError, Refused) as error:
+        kept = f" What was at {target} before is still there." if there else ""
+        raise OSError(f"{_by_hand(file, pin)} The download failed: {error}{kept}") from error
+    if pin is None:
+        return _record(target, got, file)
+    remember(target, pin[0], got)
     return target
 
 
-def _check_hash(path: Path, file: RemoteFile) -> None:
-    got = sha256_of(path)
-    if got != file.sha256:
+def _check_room(file: RemoteFile, target: Path) -> None:
+    if file.n_bytes is None:
+        return
+    place = next(folder for folder in target.parents if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < file.n_bytes + _SPARE:
         raise OSError(
-            f"{path} is not the published {Path(file.path).name}: its sha256 is {got} "
-            f"({os.path.getsize(path):,} bytes), expected {file.sha256} ({file.n_bytes:,} bytes). "
-            f"Remove it and fetch {file.url} again."
+            f"there is no room for it: {free:,} bytes are free at {place}. Free some, or set "
+            "GLM_DATA_DIR to a folder on another disk."
         )
 
 
-def sha256_of(path: Path | str) -> str:
-    """Hash of a file's content, as hexadecimal text."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sweep(target: Path) -> None:
+    """Delete what killed processes left of this file; a living one adds to its own all the time."""
+    for remains in target.parent.glob(f".{target.name}.*.tmp"):
+        if time.time() - remains.stat().st_mtime > _FORSAKEN:
+            remains.unlink(missing_ok=True)
+
+
+# ---- files of which no hash is known -------------------------------------------------------------
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _record(path: Path, sha256: str, file: RemoteFile) -> Path:
+    record = _record_of(settings.data_dir / file.path)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(record) as beside:
+        beside.write_text(f"{sha256}  {file.name}\n", encoding="utf-8")
+    logger.info("%s is held to the sha256 %s from now on (%s)", path, sha256, record)
+    remember(path, "sha256", sha256)
+    return path
+
+
+# ---- wording -------------------------------------------------------------------------------------
+
+
+def _size(file: RemoteFile) -> str:
+    return "size not known" if file.n_bytes is None else f"{file.n_bytes:,} bytes"
+
+
+def _hash(pin: tuple[str, str] | None) -> str:
+    return "no hash known" if pin is None else " ".join(pin)
+
+
+def _by_hand(file: RemoteFile, pin: tuple[str, str] | None) -> str:
+    return (
+        f"{file.name} ({_size(file)}) is not on this machine. Fetch {file.url} ({_hash(pin)}) and "
+        f"put it at {settings.data_dir / file.path}, or in a folder that GLM_MIRROR names."
+    )
+
+
+def _is_another(path: Path, got: str, file: RemoteFile, pin: tuple[str, str]) -> str:
+    published = "published" if file.pin else "first recorded"
+    return (
+        f"{path} is not the {published} {file.name}: its {pin[0]} is {got} "
+        f"({path.stat().st_size:,} bytes), expected {pin[1]} ({_size(file)}). Remove it and fetch "
+        f"{file.url} again."
+    )
+
+
+def _ask_for_consent(file: RemoteFile) -> str:
+    return (
+        f"{file.name} ({file.path}) is published at {file.url}, but no hash of it is known here, "
+        "so it is not used unasked. If you trust that place, glm.models.prefetch(..., "
+        "allow_unpinned=True) takes it once, records the hash of what came, and holds every later "
+        "load to that."
+    )

@@ -47,5 +47,68 @@ class EmbeddingKeys:
         return f"X_{self.key}"
 
 
+@dataclass(frozen=True)
+class GeneEmbeddingKeys:
+    """Slots of gene embeddings under ``key``: of all cells, or of each group of ``groupby``."""
+
+    key: str
+    groupby: str | None = None
+
+    def varm(self, group: str | None = None) -> str:
+        return f"X_{self.key}{_of_group(self.groupby, group)}"
+
+    def n_cells(self, group: str | None = None) -> str:
+        return f"n_cells_{self.key}{_of_group(self.groupby, group)}"
+
+    @property
+    def record(self) -> str:
+        return f"X_{self.key}_genes{_by(self.groupby)}"
+
+
+@dataclass(frozen=True)
+class GroupEmbeddingKeys:
+    """Slots of the mean cell embeddings of the groups of ``groupby`` under ``key``."""
+
+    key: str
+    groupby: str
+
+    @property
+    def record(self) -> str:
+        return f"X_{self.key}{_by(self.groupby)}"
+
+
+@dataclass(frozen=True)
+class AttentionKeys:
+    """Slots of attention under ``key``: over all cells, or over each group of ``groupby``."""
+
+    key: str
+    groupby: str | None = None
+
+    def varp(self, group: str | None = None) -> str:
+        return f"attention_{self.key}{_of_group(self.groupby, group)}"
+
+    def n(self, group: str | None = None) -> str:
+        return f"{self.varp(group)}_n"
+
+    @property
+    def record(self) -> str:
+        return f"attention_{self.key}{_by(self.groupby)}"
+
+
+def _by(groupby: str | None) -> str:
+    return "" if groupby is None else f"_by_{_safe(groupby)}"
+
+
+def _of_group(groupby: str | None, group: str | None) -> str:
+    if groupby is None or group is None:
+        return ""
+    return f"_{_safe(groupby)}_{_safe(group)}"
+
+
+def _safe(name: str) -> str:
+    # A slash in a key would be a folder inside of h5ad and zarr files.
+    return name.replace("/", "_")
+
+
 ENSEMBL_ID = "ensembl_id"
 """Column of ``var`` in which gene ids are looked for first and :func:`glm.pp.map_genes` writes."""

@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 
 from ._messages import first_names, share
 from .models.vocabulary import GeneVocabulary
+from .report import Finding
 
 # Full patterns, never prefixes: ENSA is a gene symbol, AC000068.10 is one with a dot in it.
 _HUMAN_ID = re.compile(r"(ENSG\d{11}|ENSGR\d{10})(\.\d+)?(_PAR_Y)?", re.IGNORECASE)
@@ -43,7 +45,7 @@ class GeneMap:
         int32, the first column that has the same vocabulary gene (itself, mostly), -1 outside.
     kinds
         How many names were: ``id``, ``symbol``, ``alias``, ``versioned``, ``retired``, ``par_y``,
-        ``other_species``, ``transcript``, ``date``, ``unknown``.
+        ``other_species``, ``transcript``, ``date``, ``missing``, ``unknown``.
     examples
         The first names of each kind.
     """
@@ -94,30 +96,78 @@ def map_names(
     ValueError
         If names are missing, or if they are those of another species.
     """
-    names = _check_names(names)
-    resolved = [_resolve(name, vocabulary, symbols) for name in names]
+    listed = list(names)
+    genes = resolve_names(listed, vocabulary, symbols=symbols)
+    for finding in (find_missing(listed), find_species(listed, genes, vocabulary)):
+        if finding is not None and finding.severity == "error":
+            raise ValueError(str(finding))
+    return genes
+
+
+def resolve_names(
+    names: Sequence[object], vocabulary: GeneVocabulary, *, symbols: bool = True
+) -> GeneMap:
+    """Like :func:`map_names`, but take any names: missing ones have no gene."""
+    resolved = [
+        _resolve(name, vocabulary, symbols) if _is_name(name) else ("", "missing") for name in names
+    ]
     kinds = Counter(kind for _, kind in resolved)
     examples: dict[str, list[str]] = {}
     for name, (_, kind) in zip(names, resolved, strict=True):
         if len(examples.setdefault(kind, [])) < 5:
-            examples[kind].append(name)
-    _refuse_other_species(names, kinds, examples, vocabulary)
+            examples[kind].append(str(name))
     ids = np.array([gene for gene, _ in resolved], dtype=object)
     index = vocabulary.index
     position = np.array([index.get(gene, -1) for gene in ids], dtype=np.int32)
     return GeneMap(ids, position, _first_columns(position), dict(kinds), examples)
 
 
-def _check_names(names: Sequence[object]) -> list[str]:
-    listed = list(names)
-    missing = [i for i, name in enumerate(listed) if not isinstance(name, str) or not name.strip()]
-    if missing:
-        raise ValueError(
-            f"{share(len(missing), len(listed))} gene names are missing or not text (first at "
-            f"columns {first_names(missing)}: {listed[missing[0]]!r}). Name every gene, or leave "
-            "such columns out."
+def find_missing(names: Sequence[object]) -> Finding | None:
+    """An error if names are missing or not text."""
+    missing = [i for i, name in enumerate(names) if not _is_name(name)]
+    if not missing:
+        return None
+    return Finding(
+        "gene names",
+        "error",
+        f"{share(len(missing), len(names))} gene names are missing or not text (first at columns "
+        f"{first_names(missing)}: {names[missing[0]]!r}).",
+        "Name every gene, or leave such columns out.",
+    )
+
+
+def find_species(
+    names: Sequence[object], genes: GeneMap, vocabulary: GeneVocabulary
+) -> Finding | None:
+    """An error if many names are of another species, a warning if some ids are."""
+    n_other = genes.kinds.get("other_species", 0)
+    found = genes.examples.get("other_species", [])
+    limit = _SPECIES_SHARE * len(names)
+    if n_other <= limit and genes.kinds.get("unknown", 0) > limit:
+        mouse_like = [name for name in names if _is_name(name) and _MOUSE_SYMBOL.fullmatch(name)]
+        if len(mouse_like) > limit:
+            n_other, found = len(mouse_like), [str(name) for name in mouse_like[:5]]
+    if not n_other:
+        return None
+    if n_other > limit:
+        return Finding(
+            "species",
+            "error",
+            f"{share(n_other, len(names))} gene names are of another species than the vocabulary's "
+            f"({vocabulary.species}): {first_names(found)}.",
+            f"Map them to {vocabulary.species} orthologues first, or use a model of that species.",
         )
-    return [str(name) for name in listed]
+    return Finding(
+        "species",
+        "warning",
+        f"{share(n_other, len(names))} gene ids are of another species ({first_names(found)}) and "
+        "are not read.",
+        "Where species were mixed, leave cells and genes of the other one out.",
+    )
+
+
+def _is_name(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and bool(name.strip())
 
 
 def _resolve(name: str, vocabulary: GeneVocabulary, symbols: bool) -> tuple[str, str]:
@@ -151,26 +201,6 @@ def _resolve_human_id(match: re.Match[str], vocabulary: GeneVocabulary) -> tuple
     if base not in vocabulary.index and base in vocabulary.aliases:
         return vocabulary.aliases[base], "retired"
     return base, "versioned" if version else "id"
-
-
-def _refuse_other_species(
-    names: list[str],
-    kinds: Mapping[str, int],
-    examples: Mapping[str, list[str]],
-    vocabulary: GeneVocabulary,
-) -> None:
-    n_other = kinds.get("other_species", 0)
-    found = examples.get("other_species", [])
-    unknown = kinds.get("unknown", 0)
-    if n_other <= _SPECIES_SHARE * len(names) and unknown > _SPECIES_SHARE * len(names):
-        mouse_like = [name for name in names if _MOUSE_SYMBOL.fullmatch(name)]
-        n_other, found = len(mouse_like), mouse_like[:5]
-    if names and n_other > _SPECIES_SHARE * len(names):
-        raise ValueError(
-            f"{share(n_other, len(names))} gene names are of another species than the vocabulary's "
-            f"({vocabulary.species}): {first_names(found)}. Map them to {vocabulary.species} "
-            "orthologues first, or use a model of that species."
-        )
 
 
 def _first_columns(position: np.ndarray) -> np.ndarray:

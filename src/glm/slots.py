@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,13 +62,13 @@ def check_free(
     if overwrite:
         return
     record = adata.uns.get(record_key)
-    ours = isinstance(record, Mapping) and _MARK in record
-    written = set(record.get("slots", [])) if ours else set()
+    ours = _is_ours(record)
+    written = _written_with(record)
     for slot in [*slots, ("uns", record_key)]:
         attribute, name = slot
         if name not in getattr(adata, attribute):
             continue
-        mine = ours if attribute == "uns" else f"{attribute}/{name}" in written
+        mine = ours if attribute == "uns" else slot in written
         if mine and record["model"] == model:
             continue
         holds = f"the result of {record['model']}" if mine else "something glm did not write"
@@ -82,7 +83,9 @@ def write(
 ) -> None:
     """Set every slot and the record; on any failure put back what was there.
 
-    A view becomes an object of its own first, as everywhere in AnnData.
+    What an earlier call wrote with the same record and this one does not (of groups that are no
+    more) goes with it, so that every result has its record. A view becomes an object of its own
+    first, as everywhere in AnnData.
     """
     from anndata import ImplicitModificationWarning
 
@@ -91,16 +94,47 @@ def write(
     with warnings.catch_warnings():
         # Writing into a view copies it and says so; the user asked for exactly that.
         warnings.simplefilter("ignore", ImplicitModificationWarning)
-        before = {slot: _get(adata, slot) for slot in everything}
+        orphans = _written_with(adata.uns.get(record_key)) - everything.keys()
+        before = {slot: _get(adata, slot) for slot in [*everything, *orphans]}
         done: list[Slot] = []
         try:
             for slot, value in everything.items():
                 done.append(slot)
                 getattr(adata, slot[0])[slot[1]] = value
+            for slot in orphans:
+                done.append(slot)
+                _restore(adata, slot, _ABSENT)
         except BaseException:
             for slot in done:
                 _restore(adata, slot, before[slot])
             raise
+
+
+@contextmanager
+def keeping(result: Any, folder: Path | None = None) -> Iterator[None]:
+    """Hand a computed result over with the error, where writing it fails.
+
+    It took hours perhaps. A notebook finds it in ``sys.last_value.result``.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.result = result  # type: ignore[attr-defined]
+        where = f" and in {folder}" if folder is not None else ""
+        error.add_note(
+            f"The result was computed and is not lost: it is this error's .result{where}."
+        )
+        raise
+
+
+def _is_ours(record: Any) -> bool:
+    return isinstance(record, Mapping) and _MARK in record
+
+
+def _written_with(record: Any) -> set[Slot]:
+    """The slots that a record lists; none of what is no record of ours."""
+    listed = record.get("slots", []) if _is_ours(record) else []
+    return {(str(path).partition("/")[0], str(path).partition("/")[2]) for path in listed}
 
 
 def _get(adata: AnnData, slot: Slot) -> Any:

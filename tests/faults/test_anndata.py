@@ -136,7 +136,8 @@ def test_31_rows_are_streamed(stored, verb, monkeypatch):
     monkeypatch.setattr(kind, "to_memory", lambda _: pytest.fail("the matrix was read whole"))
     monkeypatch.setattr("glm.encode._matrices.BLOCK_VALUES", 700)
     verb(backed)
-    assert max(asked) <= 3
+    # Once, whether counts hide elsewhere is looked up in the first rows, at most 500 of them.
+    assert sum(rows > 3 for rows in asked) <= 1
     assert sum(asked) >= 6
 
 
@@ -293,7 +294,7 @@ def test_35_the_old_result_survives_a_failing_run(cells, embed, accepts, refuses
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("glm.models.fast.bert.PackedBert.hidden", fails)
-    refuses(embed, cells, RuntimeError, "out of memory")
+    refuses(embed, cells, RuntimeError, "ran out|out of memory")
 
 
 class _Full(dict):

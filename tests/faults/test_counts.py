@@ -49,7 +49,7 @@ def test_01_log1p(cells, verb, refuses):
         "log_normalized=True",
     )
     logged.layers["raw_counts"] = cells.X.copy()
-    refuses(verb, logged, ValueError, r"Pass layer= \(there are raw_counts\)")
+    refuses(verb, logged, ValueError, r"Pass layer='raw_counts', which looks like raw counts")
 
 
 def test_01_normalised_without_log(cells, verb, refuses):

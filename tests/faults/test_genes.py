@@ -295,7 +295,7 @@ def test_24_a_few_of_another_species(cells, verb, accepts, results):
     """Barnyard spike-ins and the like are left out, and counted."""
     names = list(cells.var_names)
     names[:30] = [f"ENSMUSG{i:011d}" for i in range(30)]
-    adata = accepts(verb, _named(cells, names))
+    adata = accepts(verb, _named(cells, names), told=["of another species"])
     (record,) = (value for key, value in adata.uns.items() if "geneformer" in key)
     assert record["name_kinds"] == {"other_species": 30, "id": 2_970}
     vectors, _ = results(adata, overwrite=True)

@@ -212,9 +212,11 @@ def test_offline_names_the_ways_out(
 def test_weights_without_a_known_hash_are_not_fetched(test_data: Path):
     with (
         glm.settings.override(mirror=test_data / "geneformer"),
-        pytest.raises(OSError, match="no hash of them is known"),
+        pytest.raises(OSError, match="no hash of it is known") as caught,
     ):
-        load("geneformer-20l-95m")
+        load("geneformer-v2-104m-clcancer")
+    wanted = "glm.models.prefetch('geneformer-v2-104m-clcancer', allow_unpinned=True)"
+    assert wanted in str(caught.value)
 
 
 def test_prefetch_of_a_bundle_needs_nothing():
@@ -229,7 +231,9 @@ def test_prefetch_of_an_unknown_name():
 
 def test_prefetch_asks_for_dictionaries_and_weights(monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
-    monkeypatch.setattr("glm.models.bundle.fetch", lambda name: asked.append(name) or Path(name))
+    monkeypatch.setattr(
+        "glm.models.bundle.fetch", lambda name, **_: asked.append(name) or Path(name)
+    )
     paths = prefetch("geneformer-v1-10m")
     assert [str(path) for path in paths] == asked
     assert sorted(asked) == sorted(

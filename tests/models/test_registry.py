@@ -25,6 +25,7 @@ PUBLISHED = {
     "geneformer-v2-104m-clcancer": (12, 768, 12, 3072, 4096, 104_386_867),
     "geneformer-v2-316m": (18, 1152, 18, 4608, 4096, 316_354_867),
 }
+FINE_TUNED = ["geneformer-v1-10m-cardiomyopathy"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -44,7 +45,10 @@ def test_published_shapes(name: str):
 
 
 def test_nothing_published_is_missing():
-    assert {name for name, spec in rows().items() if spec.tier == "published"} == set(PUBLISHED)
+    assert {name for name, spec in rows().items() if spec.tier == "published"} == {
+        *PUBLISHED,
+        *FINE_TUNED,
+    }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -57,19 +61,25 @@ def test_the_authors_reading(name: str):
     assert spec.source.startswith("https://")
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if get(name).weights])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if FILES[get(name).weights].n_bytes])
 def test_size_of_the_weights_is_that_of_the_parameters(name: str):
-    """Four bytes a parameter, and a header of at most 64 kB."""
+    """Four bytes a parameter, and what goes with them: names and shapes, in a PyTorch file more."""
     header = FILES[get(name).weights].n_bytes - 4 * get(name).shape.n_parameters
-    assert 0 < header < 65_536
+    assert 0 < header < (65_536 if get(name).weights.endswith(".safetensors") else 131_072)
 
 
-def test_weights_whose_bytes_are_known():
-    assert {name for name in PUBLISHED if get(name).weights} == {
-        "geneformer-v1-10m",
-        "geneformer-v2-104m",
-        "geneformer-v2-316m",
-    }
+def test_size_of_the_fine_tuned_weights():
+    """The encoder with a pooler and three classes, and what goes with them."""
+    shape, width = get(*FINE_TUNED).shape, get(*FINE_TUNED).shape.hidden_size
+    head = width * width + width + 2 * width + shape.vocab_size
+    n_parameters = shape.n_parameters - head + width * width + width + 3 * width + 3
+    assert 0 < FILES[get(*FINE_TUNED).weights].n_bytes - 4 * n_parameters < 131_072
+
+
+def test_every_published_model_has_weights():
+    assert all(get(name).weights in FILES for name in [*PUBLISHED, *FINE_TUNED])
+    unpinned = {name for name in PUBLISHED if FILES[get(name).weights].pin is None}
+    assert unpinned == {"geneformer-v2-104m-clcancer"}
 
 
 def test_parameters_are_those_of_the_network():
@@ -150,9 +160,10 @@ def test_configurations_of_something_else_are_refused(
         get(folder)
 
 
-def test_another_tools_configuration_is_refused(tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 4}))
-    with pytest.raises(ValueError, match="does not describe a glm bundle"):
+@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, "null"])
+def test_files_that_are_no_configuration_are_refused(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="does not describe a model"):
         get(tmp_path)
 
 
@@ -162,7 +173,8 @@ def test_another_tools_configuration_is_refused(tmp_path: Path):
 def test_where(tmp_path: Path):
     with glm.settings.override(data_dir=tmp_path):
         assert get("geneformer-v1-10m").where == "to fetch"
-        assert get("geneformer-20l-95m").where == "no known hash"
+        assert get("geneformer-20l-95m").where == "to fetch"
+        assert get("geneformer-v2-104m-clcancer").where == "no known hash"
         file = tmp_path / FILES[get("geneformer-v1-10m").weights].path
         file.parent.mkdir(parents=True)
         file.touch()

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from glm.models import weights
 from glm.models.bert import Bert, BertConfig, MaskedLM
-from glm.models.weights import load_bert, read_state, save_safetensors, to_published
+from glm.models.config import Head
+from glm.models.heads import Classifier
+from glm.models.weights import load_bert, load_network, read_state, save_safetensors, to_published
 
 CONFIG = BertConfig(31, 16, 2, 4, 24, 12)
 
@@ -141,10 +143,18 @@ def test_an_untied_decoder(state: dict[str, Tensor]) -> None:
 
 
 def test_the_table_covers_both_sides() -> None:
-    """Every tensor of ours has one published name."""
-    ours = [name for name in weights._expanded(CONFIG).values() if name is not None]
-    state = MaskedLM(CONFIG).state_dict()
-    assert sorted(ours) == sorted(name.removeprefix("bert.") for name in state)
+    """Every tensor of ours has one published name, whatever stands on the encoder."""
+    networks: dict[Head, weights.Network] = {
+        "tokens": MaskedLM(CONFIG),
+        "cells": Classifier(CONFIG, 3, per_cell=True),
+        "genes": Classifier(CONFIG, 3, per_cell=False),
+        "none": Bert(CONFIG),
+    }
+    for head, network in networks.items():
+        ours = [name for name in weights._names(CONFIG, head).values() if name is not None]
+        assert sorted(ours) == sorted(network.state_dict())
+        assert weights.head_of(network) == head
+        assert_equal_weights(load_network(to_published(network), CONFIG, head), network)
 
 
 @pytest.mark.faults

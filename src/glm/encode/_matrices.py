@@ -27,7 +27,7 @@ Locate = Callable[[NDArray[np.int64]], tuple[NDArray[Any], NDArray[Any]]]
 
 def check_matrix(matrix: Any) -> None:
     """Refuse what is no matrix of real numbers, and say what to do instead."""
-    if _kind(matrix) is None:
+    if find_kind(matrix) is None:
         raise TypeError(
             f"Counts cannot be read from {_type_name(matrix)}: pass {_SUPPORTED}."
             + _advice_for(matrix)
@@ -41,7 +41,7 @@ def check_matrix(matrix: Any) -> None:
 
 def iter_raw_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, Block]]:
     """Blocks of rows with their first row; see the module for what they may hold."""
-    kind = _kind(matrix)
+    kind = find_kind(matrix)
     if kind == "dask":
         yield from _dask_blocks(matrix, block_rows)
     elif kind in ("dense", "file"):
@@ -49,7 +49,7 @@ def iter_raw_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, 
     elif kind == "backed csr":
         yield from _backed_blocks(matrix, block_rows)
     else:
-        yield from _csr_blocks(_to_csr(matrix, kind), block_rows)
+        yield from _csr_blocks(to_csr(matrix, kind), block_rows)
 
 
 class Piece(NamedTuple):
@@ -62,7 +62,7 @@ class Piece(NamedTuple):
 
 def iter_pieces(matrix: Any) -> Iterator[Piece]:
     """The stored values in runs. Nothing in memory is converted or copied, whatever its layout."""
-    kind = _kind(matrix)
+    kind = find_kind(matrix)
     if kind in ("csr", "csc"):
         yield from _compressed_pieces(matrix, 0)
     elif kind == "coo":
@@ -95,7 +95,7 @@ def plain_values(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _kind(matrix: Any) -> str | None:
+def find_kind(matrix: Any) -> str | None:
     if sp.issparse(matrix):
         return matrix.format if matrix.format in ("csr", "csc", "coo") else None
     if isinstance(matrix, np.ndarray):
@@ -140,14 +140,16 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
 
 
 def _dense_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, NDArray[Any]]]:
-    n_rows, n_columns = matrix.shape
-    step = block_rows
-    if step is None:
-        step = max(1, _DENSE_VALUES // max(n_columns, 1))
-        chunk = (getattr(matrix, "chunks", None) or (1,))[0]
-        step = max(step // chunk, 1) * chunk  # whole chunks of a file, each read once
-    for start in range(0, n_rows, step):
+    step = block_rows or dense_step(matrix)
+    for start in range(0, matrix.shape[0], step):
         yield start, np.asarray(matrix[start : start + step])
+
+
+def dense_step(matrix: Any) -> int:
+    """Rows of a dense matrix to read together: of a file whole chunks, each read once."""
+    step = max(1, _DENSE_VALUES // max(matrix.shape[1], 1))
+    chunk = (getattr(matrix, "chunks", None) or (1,))[0]
+    return max(step // chunk, 1) * chunk
 
 
 def _csr_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, sp.csr_array]]:
@@ -170,7 +172,7 @@ def _row_ranges(indptr: NDArray[Any], block_rows: int | None) -> Iterator[tuple[
         start = stop
 
 
-def _to_csr(matrix: Any, kind: str | None) -> Any:
+def to_csr(matrix: Any, kind: str | None) -> Any:
     """Convert once. Repeated entries stay apart: scipy would sum them in a type that may wrap."""
     if kind == "csr":
         return matrix
@@ -198,13 +200,13 @@ def _dask_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, Blo
         )
     start = 0
     for row in range(matrix.numblocks[0]):
-        chunk = _dask_rows(matrix, row)
+        chunk = dask_chunk_rows(matrix, row)
         for offset, block in iter_raw_blocks(chunk, block_rows):
             yield start + offset, block
         start += chunk.shape[0]
 
 
-def _dask_rows(matrix: Any, row: int) -> Any:
+def dask_chunk_rows(matrix: Any, row: int) -> Any:
     """One row of chunks, computed; chunks of columns are joined here, since dask cannot always."""
     chunks = [matrix.blocks[row, column].compute() for column in range(matrix.numblocks[1])]
     for chunk in chunks:
@@ -212,7 +214,7 @@ def _dask_rows(matrix: Any, row: int) -> Any:
     if len(chunks) == 1:
         return chunks[0]
     if any(sp.issparse(chunk) for chunk in chunks):
-        return sp.hstack([_to_csr(chunk, _kind(chunk)) for chunk in chunks], format="csr")
+        return sp.hstack([to_csr(chunk, find_kind(chunk)) for chunk in chunks], format="csr")
     return np.hstack(chunks)
 
 

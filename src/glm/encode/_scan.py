@@ -114,15 +114,28 @@ def is_increasing(indptr: NDArray[np.integer], indices: NDArray[np.integer]) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def sum_columns(data, indices, chosen):  # type: ignore[no-untyped-def]
-    """Sum of all values, and of those in the chosen columns."""
-    total = 0.0
-    of_chosen = 0.0
-    for i in range(len(data)):
-        value = float(data[i])
-        total += value
-        of_chosen += value * chosen[indices[i]]
-    return total, of_chosen
+def measure_rows(data, indices, indptr, target, undo_log, per_row, seen, per_column):  # type: ignore[no-untyped-def]
+    """Sum the values above zero of each row and column, and count the columns they are in.
+
+    Fills ``per_row`` (rows × 4): sum, columns, sum over columns with a target, distinct targets.
+    Adds to ``per_column``. ``seen`` holds a number below zero for each column. What is not finite
+    is left out.
+    """
+    for row in range(len(indptr) - 1):
+        for i in range(indptr[row], indptr[row + 1]):
+            column = indices[i]
+            value = np.expm1(float(data[i])) if undo_log else float(data[i])
+            if not 0.0 < value < np.inf:
+                continue
+            per_row[row, 0] += value
+            per_row[row, 1] += 1
+            per_column[column] += value
+            gene = target[column]
+            if gene >= 0:
+                per_row[row, 2] += value
+                if seen[gene] != row:
+                    seen[gene] = row
+                    per_row[row, 3] += 1
 
 
 def _is_negative(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -155,10 +155,10 @@ def _first(piece: Piece, bad: NDArray[np.bool_]) -> Place:
 
 def _canonical_blocks(matrix: Any, block_rows: int | None) -> Iterator[tuple[int, sp.csr_array]]:
     for start, block in iter_raw_blocks(matrix, block_rows):
-        yield start, _compress(block) if isinstance(block, np.ndarray) else canonical(block)
+        yield start, compress(block) if isinstance(block, np.ndarray) else canonical(block)
 
 
-def _compress(block: NDArray[Any]) -> sp.csr_array:
+def compress(block: NDArray[Any]) -> sp.csr_array:
     """CSR of a dense block, several times faster than scipy makes it."""
     n_rows, n_columns = block.shape
     stored = block != 0  # NaN is stored

@@ -80,16 +80,29 @@ class Items:
         )
 
 
-def batches(items: Items, budget: int) -> Iterator[Items]:
-    """Divide items, longest first, into batches of at most ``budget`` tokens (at least one item).
+def longest_first(items: Items) -> np.ndarray:
+    """The order in which a block is run: equal lengths stay as they come.
 
     Longest first, so that the largest need of memory shows at once.
     """
-    order = np.argsort(-items.lengths, kind="stable")
+    return np.argsort(-items.lengths, kind="stable")
+
+
+def batch_end(ends: np.ndarray, start: int, budget: int) -> int:
+    """End of the batch that begins at ``start``: within the budget, and at least one item.
+
+    ``ends`` are the summed lengths, in the order of the run.
+    """
+    before = int(ends[start - 1]) if start else 0
+    return max(int(np.searchsorted(ends, before + budget, side="right")), start + 1)
+
+
+def batches(items: Items, budget: int) -> Iterator[Items]:
+    """Divide items, longest first, into batches of at most ``budget`` tokens, or one item."""
+    order = longest_first(items)
     ends = np.cumsum(items.lengths[order])
-    start, done = 0, 0
+    start = 0
     while start < order.size:
-        stop = int(np.searchsorted(ends, done + budget, side="right"))
-        stop = max(stop, start + 1)
+        stop = batch_end(ends, start, budget)
         yield items.take(order[start:stop])
-        start, done = stop, int(ends[stop - 1])
+        start = stop

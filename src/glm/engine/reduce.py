@@ -12,22 +12,39 @@ from .sinks import Sink
 
 
 class Reducer(Protocol):
-    """What gathers items. Its state can be saved, and two states merge into one."""
+    """What gathers items. Its state can be saved, and two states merge into one.
+
+    Attributes
+    ----------
+    whole_rows
+        Whether what it gathers is complete once all items of a row were seen, so that each block
+        can be finished by itself (vectors of rows). False for what adds up over rows (means of
+        genes, sums over pairs of genes), which is finished once, at the end.
+    """
+
+    whole_rows: bool
 
     def start(self) -> None:
         """Forget everything."""
 
     def update(self, batch: Items, hidden: torch.Tensor) -> None:
-        """Take in the hidden states of a batch, tokens × width."""
+        """Take in the hidden states of a batch, tokens × width.
+
+        One that fails must leave the state as it was: where memory ran out, the batch comes again
+        in halves.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state as plain arrays."""
+        """The state as plain arrays, which later updates do not change; empty if it is empty."""
 
     def merge(self, state: dict[str, np.ndarray]) -> None:
-        """Take in the state of another reducer that saw other items."""
+        """Take in the state of another reducer that saw other items.
+
+        Merging into an empty reducer must give that state to the last bit.
+        """
 
     def finish(self) -> None:
-        """Hand complete rows to the sink."""
+        """Hand the result on, of all rows that were seen, and forget everything."""
 
 
 class PoolRows:
@@ -36,6 +53,8 @@ class PoolRows:
     ``pooling="mean"`` averages the positions of an item's span; ``"cls"`` takes position 0, and
     then expects hidden states of items × width.
     """
+
+    whole_rows = True
 
     def __init__(self, pooling: str, sink: Sink) -> None:
         self.pooling = pooling

@@ -1,15 +1,20 @@
-"""Run a stream of items through an executor into a reducer."""
+"""Run items through an executor into a reducer; halve the budget when memory runs out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
-from .items import Items, batches
+from .._settings import logger
+from .items import Items, batch_end, longest_first
 from .plan import Plan
 from .reduce import Reducer
+
+Progress = Callable[[int, int], None]
+"""Is told the items and the tokens that are done."""
 
 
 class Executor(Protocol):
@@ -21,6 +26,113 @@ class Executor(Protocol):
         """Hidden states of packed sentences at ``layer``."""
 
 
+class Runner:
+    """Runs blocks of items in token budgets.
+
+    Where memory runs out, the budget is half of the batch that did not fit, for that batch and all
+    that follow.
+
+    Attributes
+    ----------
+    budget
+        Tokens a batch, as it is now.
+    place
+        How far it is: number of the block, and items of it that are done, in the order of the run.
+    settled
+        Whether the reducer has taken in exactly the items up to ``place``. False only for the
+        moment in which it takes in a batch.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        plan: Plan,
+        *,
+        layer: int,
+        first_only: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.budget = plan.budget
+        self.place = (0, 0)
+        self.settled = True
+        self._executor = executor
+        self._device = plan.device
+        self._reading: dict[str, Any] = {"layer": layer, "first_only": first_only}
+        self._progress = progress
+
+    def run(
+        self,
+        items: Items,
+        reducer: Reducer,
+        *,
+        block: int = 0,
+        done: int = 0,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        """Run a block, longest items first, from the item at which ``done`` are done.
+
+        ``after`` is called after every batch.
+        """
+        order = longest_first(items)
+        ends = np.cumsum(items.lengths[order])
+        self.place = (block, done)
+        while done < order.size:
+            stop = batch_end(ends, done, self.budget)
+            batch = items.take(order[done:stop])
+            if not self._fits(batch, reducer):
+                self._halve(batch)
+                continue
+            done = stop
+            self.place = (block, done)
+            self.settled = True
+            if self._progress is not None:
+                self._progress(len(batch), batch.tokens.size)
+            if after is not None:
+                after()
+
+    def _fits(self, batch: Items, reducer: Reducer) -> bool:
+        """Run a batch; false where memory ran out."""
+        try:
+            tokens = torch.from_numpy(batch.tokens).to(self._device)
+            hidden = self._executor.hidden(tokens, batch.lengths.tolist(), **self._reading)
+            self.settled = False
+            reducer.update(batch, hidden)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.settled = True  # an update that fails leaves the reducer as it was
+            return False
+        return True
+
+    def _halve(self, batch: Items) -> None:
+        # Outside of the handler: the error held on to the tensors that are to be freed.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            raise RuntimeError(
+                f"Memory of {self._device} ran out on a single sentence of "
+                f"{batch.tokens.size:,} tokens (row {int(batch.row[0]):,}), which cannot be cut. "
+                "Free memory there, or pass another device. What was written to out= before is "
+                "kept, and the same call goes on from it."
+            )
+        self.budget = max(min(self.budget, batch.tokens.size) // 2, 1)
+        logger.warning(
+            "memory of %s ran out on a batch of %s tokens: going on with a token budget of %s",
+            self._device,
+            f"{batch.tokens.size:,}",
+            f"{self.budget:,}",
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    message = str(error).lower()
+    said = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(words in message for words in said)
+
+
 def run(
     source: Iterable[Items],
     executor: Executor,
@@ -29,21 +141,18 @@ def run(
     *,
     layer: int,
     first_only: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Stream blocks of items: sort each, run it in token budgets, finish its rows.
 
-    A block must hold all items of its rows. ``progress`` is told the rows and the tokens done.
-    Interrupting it leaves nothing behind; torch's settings are not touched.
+    A block must hold all items of its rows. Interrupting it leaves nothing behind; torch's settings
+    are not touched.
     """
+    runner = Runner(executor, plan, layer=layer, first_only=first_only, progress=progress)
     reducer.start()
     for block in source:
-        for batch in batches(block, plan.budget):
-            tokens = torch.from_numpy(batch.tokens).to(plan.device)
-            hidden = executor.hidden(
-                tokens, batch.lengths.tolist(), layer=layer, first_only=first_only
-            )
-            reducer.update(batch, hidden)
-            if progress is not None:
-                progress(len(batch), batch.tokens.size)
+        runner.run(block, reducer)
+        if reducer.whole_rows:
+            reducer.finish()
+    if not reducer.whole_rows:
         reducer.finish()

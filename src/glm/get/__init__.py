@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._group_embeddings import group_embeddings
 from ._sentences import sentences
+from ._token_embeddings import TokenEmbeddings, token_embeddings
 
-__all__ = ["sentences"]
+__all__ = ["TokenEmbeddings", "group_embeddings", "sentences", "token_embeddings"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._verify import Verification, verify
 from .bundle import Model, load, prefetch
 from .config import BertConfig
 from .registry import ModelSpec, get, rows
@@ -12,7 +13,18 @@ from .vocabulary import GeneVocabulary
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BertConfig", "GeneVocabulary", "Model", "ModelSpec", "get", "list", "load", "prefetch"]
+__all__ = [
+    "BertConfig",
+    "GeneVocabulary",
+    "Model",
+    "ModelSpec",
+    "Verification",
+    "get",
+    "list",
+    "load",
+    "prefetch",
+    "verify",
+]
 
 
 def list() -> pd.DataFrame:

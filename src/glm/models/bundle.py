@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._atomic import name_beside
+from .._cards import html_card
 from .._fetch import FILES, fetch, sha256_of
-from .registry import ModelSpec, bundle_file, get, ways_out
+from .._hashes import digest_once
+from .registry import BUNDLE_FORMAT, ModelSpec, bundle_file, get, ways_out
 from .vocabulary import GeneVocabulary
 
 if TYPE_CHECKING:
-    from .bert import Bert, MaskedLM
+    from .bert import Bert
+    from .weights import Network
 
 _HASHED = ("model.safetensors", "vocabulary.json")
 
@@ -33,20 +36,33 @@ class Model:
     vocabulary
         Its vocabulary.
     network
-        Encoder with the masked-token head, float32, in evaluation mode.
+        Encoder and what stands on it, float32, in evaluation mode: a
+        :class:`~glm.models.bert.MaskedLM`, a :class:`~glm.models.heads.Classifier` (whose
+        ``classifier`` follows ``spec.labels``), or a :class:`~glm.models.bert.Bert` alone.
     weights_sha256
         Hash of the weights' file (``"unsaved"`` for weights that were never in one).
     """
 
     spec: ModelSpec
     vocabulary: GeneVocabulary
-    network: MaskedLM
+    network: Network
     weights_sha256: str = "unsaved"
 
     @property
     def encoder(self) -> Bert:
         """The encoder without its head."""
-        return self.network.bert
+        from .bert import Bert
+
+        return self.network if isinstance(self.network, Bert) else self.network.bert
+
+    def _repr_html_(self) -> str:
+        rows = {
+            **self.spec._card(),
+            "genes": f"{len(self.vocabulary.ids):,} ({self.vocabulary.species})",
+            "sha256 of weights": self.weights_sha256,
+            "sha256 of vocabulary": self.vocabulary.sha256,
+        }
+        return html_card(f"Loaded model {self.spec.name}", rows, note=self.spec.note)
 
     def save(
         self, folder: Path | str, *, card: dict[str, object] | None = None, half: bool = False
@@ -65,6 +81,7 @@ class Model:
         if half:
             state = {name: tensor.half() for name, tensor in state.items()}
         content = {
+            "format": BUNDLE_FORMAT,
             "name": spec.name,
             "system": spec.system,
             "tier": spec.tier,
@@ -74,6 +91,8 @@ class Model:
             "licence": spec.licence,
             "source": spec.source,
             "note": spec.note,
+            "head": spec.head,
+            "labels": list(spec.labels),
             "card": card or {},
         }
         with _written_together(folder, [*_HASHED, "config.json"]) as beside:
@@ -87,8 +106,7 @@ class Model:
 @contextmanager
 def _written_together(folder: Path, names: list[str]) -> Iterator[dict[str, Path]]:
     """Paths to write to, which take the places of the named files once all of them are whole."""
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    beside = {name: folder / f".{name}.{mark}" for name in names}
+    beside = {name: name_beside(folder / name) for name in names}
     try:
         yield beside
         for path in beside.values():
@@ -111,8 +129,10 @@ def load(model: str | Path | Model) -> Model:
     Parameters
     ----------
     model
-        A name of :func:`glm.models.list`, the path of a bundle's folder, or a loaded model (which
-        is returned as it is).
+        A name of :func:`glm.models.list`; the path of a folder, which is a bundle or a checkpoint
+        in the published layout (``config.json`` of a BERT, and ``model.safetensors`` or
+        ``pytorch_model.bin``), such as fine-tuning with other tools leaves; or a loaded model
+        (which is returned as it is).
 
     Returns
     -------
@@ -127,6 +147,8 @@ def load(model: str | Path | Model) -> Model:
         If its files are not here and cannot be fetched, or are not the published ones.
     RuntimeError
         If weights, shape and vocabulary do not belong together.
+    ValueError
+        If a folder's ``config.json`` describes something else, or its weights are packed strangely.
 
     Examples
     --------
@@ -137,34 +159,54 @@ def load(model: str | Path | Model) -> Model:
     """
     if isinstance(model, Model):
         return model
-    from .weights import load_bert, read_state
+    from .weights import load_network, read_state
 
     spec = get(model)
     vocabulary = spec.vocabulary()
-    path = _weights_path(spec)
-    network = load_bert(read_state(path), spec.shape)
-    return Model(spec, vocabulary, network.eval(), sha256_of(path))
+    path, sha256 = _weights(spec)
+    network = load_network(read_state(path), spec.shape, spec.head)
+    _check_labels(spec, network)
+    return Model(spec, vocabulary, network, sha256)
 
 
-def _weights_path(spec: ModelSpec) -> Path:
-    if spec.folder is not None:
-        return bundle_file(spec.folder, "model.safetensors")
-    if not spec.weights:
-        raise OSError(
-            f"The weights of {spec.name} are published at {spec.source} but no hash of them is "
-            "known here, so they are not fetched. Ranks can be computed with its dictionaries."
+def _weights(spec: ModelSpec) -> tuple[Path, str]:
+    """Path of the weights and their hash, computed once however it is used."""
+    if spec.folder is None:
+        with ways_out(spec):
+            path = fetch(spec.weights)
+        return path, digest_once(path, "sha256")
+    if spec.is_bundle:
+        path = bundle_file(spec.folder, "model.safetensors")
+        config = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))
+        return path, config["sha256"]["model.safetensors"]
+    return spec.folder / spec.weights, sha256_of(spec.folder / spec.weights)
+
+
+def _check_labels(spec: ModelSpec, network: Network) -> None:
+    from .heads import Classifier
+
+    if not spec.labels or not isinstance(network, Classifier):
+        return
+    n_classes = network.classifier.out_features
+    if len(spec.labels) != n_classes:
+        raise RuntimeError(
+            f"{spec.name} names {len(spec.labels)} classes in its config.json, but its weights "
+            f"tell {n_classes} apart: the two do not belong together."
         )
-    with ways_out(spec.name):
-        return fetch(spec.weights)
 
 
-def prefetch(names: str | list[str]) -> list[Path]:
+def prefetch(
+    names: str | Path | Iterable[str | Path], *, allow_unpinned: bool = False
+) -> list[Path]:
     """Fetch everything that the named models need, for later use without a connection.
 
     Parameters
     ----------
     names
-        One name or several.
+        One name or several; for a folder in the published layout, the dictionaries it needs.
+    allow_unpinned
+        Also take weights of which no hash is known. The hash of what comes is recorded in the
+        cache, and every later load is held to it.
 
     Returns
     -------
@@ -175,7 +217,8 @@ def prefetch(names: str | list[str]) -> list[Path]:
     KeyError
         If there is no such model.
     OSError
-        If a file cannot be had or is not the published one.
+        If a file cannot be had, is not the published one, or has no known hash and
+        ``allow_unpinned`` is false.
 
     Examples
     --------
@@ -184,11 +227,14 @@ def prefetch(names: str | list[str]) -> list[Path]:
     []
     """
     paths: list[Path] = []
-    for name in [names] if isinstance(names, str) else names:
-        spec = get(name)
-        if spec.folder is not None:
-            continue
-        wanted = [file for file in FILES if file.endswith(f"_{spec.dictionary}.pkl")]
-        paths += [fetch(file) for file in wanted]
-        paths.append(_weights_path(spec))
+    for spec in [get(name) for name in ([names] if isinstance(names, str | Path) else names)]:
+        wanted = dictionaries(spec)
+        if spec.folder is None:
+            wanted.append(spec.weights)
+        paths += [fetch(file, allow_unpinned=allow_unpinned) for file in wanted]
     return paths
+
+
+def dictionaries(spec: ModelSpec) -> list[str]:
+    """The published dictionaries that a model needs, by their names in the download table."""
+    return [file for file in FILES if spec.dictionary and file.endswith(f"_{spec.dictionary}.pkl")]

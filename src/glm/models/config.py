@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Head = Literal["tokens", "cells", "genes", "none"]
+"""What stands on an encoder: it predicts tokens, the class of a cell, classes of genes, nothing."""
+
 
 @dataclass(frozen=True)
 class BertConfig:

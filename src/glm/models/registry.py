@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import _fetch
-from .config import BertConfig
+from .._cards import html_card
+from .config import BertConfig, Head
+from .published import describe_folder, folder_vocabulary, is_published
 from .vocabulary import GeneVocabulary, published_vocabulary
 
 _BUNDLED = Path(__file__).parent / "bundled"
+BUNDLE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class ModelSpec:
     hidden_layer
         The authors' own layer.
     dictionary
-        Name of the published dictionaries, ``""`` for a bundle.
+        Name of the published dictionaries, ``""`` where the vocabulary is in ``folder``.
     weights
-        Entry of the download table, ``""`` where no hash is known or for a bundle.
+        Entry of the download table; of a folder in the published layout the file in it; ``""`` for
+        a bundle.
     folder
-        Folder of a bundle, else ``None``.
+        Folder of a bundle, or of a checkpoint in the published layout, else ``None``.
     tier
         ``"published"``, ``"demo"`` (bundled, small, for examples) or ``"local"`` (the user's own).
     licence
@@ -47,6 +51,11 @@ class ModelSpec:
         Where the authors published it.
     note
         What a user should know before relying on it.
+    head
+        What stands on the encoder: it predicts ``"tokens"``, the class of ``"cells"``, the class of
+        ``"genes"``, or there is ``"none"``.
+    labels
+        Names of those classes, where they are known.
     """
 
     name: str
@@ -61,6 +70,13 @@ class ModelSpec:
     licence: str = "Apache-2.0"
     source: str = "https://huggingface.co/ctheodoris/Geneformer"
     note: str = ""
+    head: Head = "tokens"
+    labels: tuple[str, ...] = ()
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether ``folder`` is a bundle, with the hashes of its files in ``config.json``."""
+        return self.folder is not None and not self.weights
 
     @property
     def context(self) -> int:
@@ -69,13 +85,7 @@ class ModelSpec:
 
     def vocabulary(self) -> GeneVocabulary:
         """Read the model's vocabulary and hold it to the model's shape."""
-        if self.folder is not None:
-            path = bundle_file(self.folder, "vocabulary.json")
-            stat = path.stat()
-            vocabulary = _bundle_vocabulary(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        else:
-            with ways_out(self.name):
-                vocabulary = published_vocabulary(self.dictionary, context=self.context)
+        vocabulary = self._vocabulary()
         if len(vocabulary) != self.shape.vocab_size or vocabulary.context != self.context:
             raise RuntimeError(
                 f"{self.name} was made with a vocabulary of {self.shape.vocab_size:,} tokens and a "
@@ -84,14 +94,46 @@ class ModelSpec:
             )
         return vocabulary
 
+    def _vocabulary(self) -> GeneVocabulary:
+        if self.folder is None or self.dictionary:
+            with ways_out(self):
+                return published_vocabulary(self.dictionary, context=self.context)
+        if not self.is_bundle:
+            return folder_vocabulary(self.folder, self.context)
+        path = bundle_file(self.folder, "vocabulary.json")
+        stat = path.stat()
+        return _bundle_vocabulary(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+    def _repr_html_(self) -> str:
+        return html_card(f"Model {self.name}", self._card(), note=self.note)
+
+    def _card(self) -> dict[str, object]:
+        shape = self.shape
+        return {
+            "system": self.system,
+            "tier": self.tier,
+            "encoder": f"{shape.n_layers} layers × {shape.hidden_size:,}, {shape.n_heads} heads",
+            "parameters": f"{shape.n_parameters:,}",
+            "context": f"{self.context:,} tokens",
+            "vocabulary": f"{shape.vocab_size:,} tokens",
+            "dictionaries": self.dictionary,
+            "authors' pooling": self.pooling,
+            "authors' layer": str(self.hidden_layer).replace("_", " "),
+            "files": self.where,
+            "licence": self.licence,
+            "source": self.source,
+        }
+
     @property
     def where(self) -> str:
-        """Bundled, local, on this machine, to fetch, or of no known hash."""
+        """Bundled, local, in memory, on this machine, to fetch, or of no known hash."""
         if self.folder is not None:
             return "bundled" if self.tier == "demo" else "local"
         if not self.weights:
-            return "no known hash"
-        return "to fetch" if _fetch.local_path(self.weights) is None else "on this machine"
+            return "in memory"
+        if _fetch.local_path(self.weights) is not None:
+            return "on this machine"
+        return "no known hash" if _fetch.FILES[self.weights].pin is None else "to fetch"
 
 
 @lru_cache(maxsize=8)
@@ -109,9 +151,10 @@ def _geneformer(
     hidden_size: int,
     *,
     v2: bool,
-    weights: str = "",
+    weights: str,
     note: str = "",
     intermediate_size: int | None = None,
+    head: Head = "tokens",
 ) -> ModelSpec:
     shape = BertConfig(
         vocab_size=20_275 if v2 else 25_426,
@@ -127,8 +170,9 @@ def _geneformer(
         shape=shape,
         pooling="cls" if v2 else "mean",
         dictionary="gc104M" if v2 else "gc30M",
-        weights=weights and f"geneformer/{weights}/model.safetensors",
+        weights=f"geneformer/{weights}",
         note=note,
+        head=head,
     )
 
 
@@ -137,31 +181,73 @@ _GC95M = (
     "with a known hash: gc104M is used in their place."
 )
 
-# Shapes: the published config.json files; sources of the hashes: the repository's pointers.
+# Shapes: the published config.json files; hashes of the weights: the table in _files.
 _PUBLISHED = (
-    _geneformer("geneformer-v1-10m", 6, 256, v2=False, weights="Geneformer-V1-10M"),
-    _geneformer("geneformer-v1-12l-30m", 12, 512, v2=False),
-    _geneformer("geneformer-12l-95m", 12, 512, v2=True, note=_GC95M),
-    _geneformer("geneformer-12l-95m-clcancer", 12, 512, v2=True, note=_GC95M),
-    _geneformer("geneformer-20l-95m", 20, 896, v2=True, note=_GC95M),
     _geneformer(
-        "geneformer-v2-104m", 12, 768, v2=True, weights="Geneformer-V2-104M", intermediate_size=3072
+        "geneformer-v1-10m", 6, 256, v2=False, weights="Geneformer-V1-10M/model.safetensors"
+    ),
+    _geneformer(
+        "geneformer-v1-12l-30m", 12, 512, v2=False, weights="geneformer-12L-30M/pytorch_model.bin"
+    ),
+    _geneformer(
+        "geneformer-12l-95m",
+        12,
+        512,
+        v2=True,
+        weights="gf-12L-95M-i4096/model.safetensors",
+        note=_GC95M,
+    ),
+    _geneformer(
+        "geneformer-12l-95m-clcancer",
+        12,
+        512,
+        v2=True,
+        weights="gf-12L-95M-i4096_CLcancer/model.safetensors",
+        note=_GC95M,
+    ),
+    _geneformer(
+        "geneformer-20l-95m",
+        20,
+        896,
+        v2=True,
+        weights="gf-20L-95M-i4096/model.safetensors",
+        note=_GC95M,
+    ),
+    _geneformer(
+        "geneformer-v2-104m",
+        12,
+        768,
+        v2=True,
+        weights="Geneformer-V2-104M/model.safetensors",
+        intermediate_size=3072,
     ),
     _geneformer(
         "geneformer-v2-104m-clcancer",
         12,
         768,
         v2=True,
+        weights="Geneformer-V2-104M_CLcancer/model.safetensors",
         intermediate_size=3072,
-        note="Continued on cancer cells.",
+        note="Continued on cancer cells. No hash of its weights is known.",
     ),
     _geneformer(
         "geneformer-v2-316m",
         18,
         1152,
         v2=True,
-        weights="Geneformer-V2-316M",
+        weights="Geneformer-V2-316M/model.safetensors",
         intermediate_size=4608,
+    ),
+    _geneformer(
+        "geneformer-v1-10m-cardiomyopathy",
+        6,
+        256,
+        v2=False,
+        weights="fine_tuned_models/Geneformer-V1-10M_CellClassifier_cardiomyopathies_220224/"
+        "pytorch_model.bin",
+        note="Fine-tuned to tell cells of failing hearts from others. The names of its classes are "
+        "not published with a known hash.",
+        head="cells",
     ),
 )
 
@@ -169,7 +255,7 @@ _PUBLISHED = (
 @cache
 def rows() -> dict[str, ModelSpec]:
     """Every known model by name: the published ones, then the bundled ones."""
-    bundled = [read_bundle_spec(folder.parent) for folder in sorted(_BUNDLED.glob("*/config.json"))]
+    bundled = [read_folder(folder.parent) for folder in sorted(_BUNDLED.glob("*/config.json"))]
     return {spec.name: spec for spec in (*_PUBLISHED, *bundled)}
 
 
@@ -179,7 +265,8 @@ def get(name: str | Path) -> ModelSpec:
     Parameters
     ----------
     name
-        A name of :func:`glm.models.list`, or the path of a bundle's folder.
+        A name of :func:`glm.models.list`, or the path of a folder: a bundle, or a checkpoint in the
+        published layout (``config.json``, and ``model.safetensors`` or ``pytorch_model.bin``).
 
     Returns
     -------
@@ -189,6 +276,8 @@ def get(name: str | Path) -> ModelSpec:
     ------
     KeyError
         If there is no such model; the message lists those there are.
+    ValueError
+        If a folder's ``config.json`` describes something else.
 
     Examples
     --------
@@ -199,22 +288,28 @@ def get(name: str | Path) -> ModelSpec:
     known = rows()
     if str(name) in known:
         return known[str(name)]
-    if (Path(name).expanduser() / "config.json").is_file():
-        return read_bundle_spec(Path(name).expanduser())
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return read_folder(folder)
     raise KeyError(
         f"There is no model {str(name)!r}. Known are {', '.join(known)}; or give the path of a "
-        "folder that holds a bundle (config.json, vocabulary.json, model.safetensors)."
+        "folder that holds a bundle (config.json, vocabulary.json, model.safetensors) or a "
+        "checkpoint in the published layout (config.json, and model.safetensors or "
+        "pytorch_model.bin)."
     )
 
 
 @contextmanager
-def ways_out(name: str) -> Iterator[None]:
+def ways_out(spec: ModelSpec) -> Iterator[None]:
     """Add to an error about files that cannot be had what the user can do."""
     try:
         yield
     except OSError as error:
+        name = spec.name if spec.folder is None else str(spec.folder)
+        unpinned = spec.folder is None and _fetch.FILES[spec.weights].pin is None
         raise OSError(
-            f"{error}\nWith a connection, glm.models.prefetch({name!r}) fetches all it needs. "
+            f"{error}\nWith a connection, glm.models.prefetch({name!r}"
+            f"{', allow_unpinned=True' if unpinned else ''}) fetches all it needs. "
             "To try glm without one, pass model='geneformer-tiny' (a small demonstration model)."
         ) from error
 
@@ -234,10 +329,28 @@ def bundle_file(folder: Path, name: str) -> Path:
     return path
 
 
-def read_bundle_spec(folder: Path) -> ModelSpec:
-    """The row that a bundle's ``config.json`` describes."""
+def read_folder(folder: Path) -> ModelSpec:
+    """The row that a folder's ``config.json`` describes: a bundle's, or one as published."""
+    place = folder / "config.json"
     try:
-        content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} does not describe a model: it is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{place} does not describe a model: it holds no names and values.")
+    if is_published(content):
+        return ModelSpec(**describe_folder(folder, content))
+    return _read_bundle(folder, content)
+
+
+def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
+    written_as = content.get("format", BUNDLE_FORMAT)
+    if written_as != BUNDLE_FORMAT:
+        raise RuntimeError(
+            f"{folder} is a bundle of format {written_as!r}; this version of glm reads format "
+            f"{BUNDLE_FORMAT}. Update glm, or save the bundle again with this version."
+        )
+    try:
         return ModelSpec(
             name=content["name"],
             system=content["system"],
@@ -249,9 +362,12 @@ def read_bundle_spec(folder: Path) -> ModelSpec:
             licence=content["licence"],
             source=content["source"],
             note=content["note"],
+            head=content.get("head", "tokens"),
+            labels=tuple(content.get("labels", ())),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a glm bundle ({error}); expected name, "
-            "system, shape, pooling, hidden_layer, tier, licence, source and note."
+            "system, shape, pooling, hidden_layer, tier, licence, source and note. A checkpoint in "
+            "the published layout says model_type and architectures."
         ) from error

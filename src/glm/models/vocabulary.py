@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._cards import html_card
 from .._fetch import fetch
 from .._settings import settings
 from ._unpickle import read_pickled_dict
@@ -137,14 +138,18 @@ class GeneVocabulary:
         return _from_files(parts, name, context)
 
     def _repr_html_(self) -> str:
-        rows = {
-            "genes": f"{len(self.ids):,} ({self.species}, Ensembl)",
-            "special tokens": ", ".join(f"{k} {v}" for k, v in self.special.items()),
-            "context": f"{self.context:,} tokens ({self.n_genes_read:,} genes)",
-            "sha256": self.sha256[:16],
+        return html_card(f"Vocabulary {self.name}", self._card())
+
+    def _card(self) -> dict[str, object]:
+        low, high = (self.medians.min(), self.medians.max()) if self.ids else (0, 0)
+        return {
+            "genes": f"{len(self.ids):,} ({self.species}, Ensembl ids)",
+            "special tokens": ", ".join(f"<{k}> {v}" for k, v in self.special.items()),
+            "context": f"{self.context:,} tokens, {self.n_genes_read:,} of them genes",
+            "medians": f"{low:.3g} to {high:.3g}",
+            "symbols": f"{len(self.symbols):,}, and {len(self.aliases):,} older names and ids",
+            "sha256": self.sha256,
         }
-        cells = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
-        return f"<table><caption>vocabulary {self.name}</caption>{cells}</table>"
 
 
 _DICTIONARIES = (

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import os
 import pickle
-import secrets
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, cast, overload
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .._atomic import replacing
+from .._download import stand_in
 from .bert import Bert, MaskedLM
-from .config import BertConfig
+from .config import BertConfig, Head
+from .heads import Classifier
 
-#: Published name (without a leading ``bert.``) to ours; ``{i}`` is the layer, ``None`` is dropped
-#: on purpose: constant buffers, the pooler, the next-sentence head, and the tied decoder.
+Network = Bert | MaskedLM | Classifier
+
+#: Published name (without a leading ``bert.``) to ours in :class:`~glm.models.bert.Bert`; ``{i}``
+#: is the layer, ``None`` is dropped on purpose.
 BERT_KEYS: dict[str, str | None] = {
     "embeddings.word_embeddings.weight": "embeddings.token.weight",
     "embeddings.position_embeddings.weight": "embeddings.position.weight",
@@ -47,17 +52,35 @@ BERT_KEYS: dict[str, str | None] = {
     "encoder.layer.{i}.output.dense.bias": "layers.{i}.down.bias",
     "encoder.layer.{i}.output.LayerNorm.weight": "layers.{i}.norm.weight",
     "encoder.layer.{i}.output.LayerNorm.bias": "layers.{i}.norm.bias",
-    "pooler.dense.weight": None,
-    "pooler.dense.bias": None,
+}
+
+_NO_POOLER: dict[str, str | None] = {"pooler.dense.weight": None, "pooler.dense.bias": None}
+_CLASSES: dict[str, str | None] = {
+    "classifier.weight": "classifier.weight",
+    "classifier.bias": "classifier.bias",
+}
+_TOKENS: dict[str, str | None] = {
     "cls.predictions.transform.dense.weight": "head.dense.weight",
     "cls.predictions.transform.dense.bias": "head.dense.bias",
     "cls.predictions.transform.LayerNorm.weight": "head.norm.weight",
     "cls.predictions.transform.LayerNorm.bias": "head.norm.bias",
     "cls.predictions.bias": "head.bias",
-    "cls.predictions.decoder.weight": None,
+    "cls.predictions.decoder.weight": None,  # tied
     "cls.predictions.decoder.bias": None,
-    "cls.seq_relationship.weight": None,
+    "cls.seq_relationship.weight": None,  # whether one sentence follows another
     "cls.seq_relationship.bias": None,
+}
+
+#: The same for what stands on the encoder, by what it predicts.
+HEAD_KEYS: dict[Head, dict[str, str | None]] = {
+    "tokens": {**_TOKENS, **_NO_POOLER},
+    "cells": {
+        "pooler.dense.weight": "pooler.weight",
+        "pooler.dense.bias": "pooler.bias",
+        **_CLASSES,
+    },
+    "genes": {**_CLASSES, **_NO_POOLER},
+    "none": {**dict.fromkeys(_TOKENS), **_NO_POOLER},
 }
 
 # What a tied tensor must equal, if the file holds it at all.
@@ -109,64 +132,78 @@ def load_bert(state: Mapping[str, Tensor], config: BertConfig, *, head: Literal[
 def load_bert(
     state: Mapping[str, Tensor], config: BertConfig, *, head: bool = True
 ) -> Bert | MaskedLM:
-    """Build an encoder from published weights, refusing anything that does not fit exactly.
+    """Build an encoder with the head that predicts tokens, or without (see :func:`load_network`).
+
+    Without, the tensors of that head may be there and are left aside.
+    """
+    return cast("Bert | MaskedLM", load_network(state, config, "tokens" if head else "none"))
+
+
+def load_network(state: Mapping[str, Tensor], config: BertConfig, head: Head = "tokens") -> Network:
+    """Build a network from published weights, refusing anything that does not fit exactly.
 
     Parameters
     ----------
     state
-        Tensors named as in a published ``BertModel`` or ``BertForMaskedLM``. Lower precision is
+        Tensors named as in a published ``BertModel``, ``BertForMaskedLM``,
+        ``BertForSequenceClassification`` or ``BertForTokenClassification``. Lower precision is
         raised to float32; float32 tensors are used as they are, so the module shares their memory.
     config
         The shape to expect.
     head
-        ``True`` builds :class:`~glm.models.bert.MaskedLM`; ``False`` builds
-        :class:`~glm.models.bert.Bert` and leaves the head's tensors aside.
+        What stands on the encoder: it predicts ``"tokens"``, the class of ``"cells"``, the class of
+        ``"genes"``, or there is ``"none"``.
 
     Returns
     -------
-    The module, in evaluation mode, on the CPU.
+    :class:`~glm.models.bert.MaskedLM`, :class:`~glm.models.heads.Classifier` or
+    :class:`~glm.models.bert.Bert`, in evaluation mode, on the CPU.
 
     Raises
     ------
     RuntimeError
         If tensors are missing, unknown, of another shape, not numbers, or not tied as they should.
     """
-    published = _without_prefix(state)
-    names = {name for name, ours in _expanded(config).items() if ours is not None}
-    wanted = {name for name in names if head or not name.startswith("cls.")}
-    _refuse_misfits(published, wanted, config)
+    published, names = _without_prefix(state), _names(config, head)
+    wanted = {name: ours for name, ours in names.items() if ours is not None}
+    _refuse_misfits(published, wanted.keys(), names.keys(), config)
     with torch.device("meta"):  # no random weights to make, none to be left behind
-        model = MaskedLM(config) if head else Bert(config)
-    ours = {_our_name(name, config, head=head): published[name] for name in wanted}
-    _refuse_shapes(ours, model)
+        network = _build(config, head, published)
+    ours = {own: published[name] for name, own in wanted.items()}
+    _refuse_shapes(ours, network)
     ours = {name: tensor.to("cpu", torch.float32) for name, tensor in ours.items()}
     _refuse_not_finite(ours)
-    if head:
+    if head == "tokens":
         _refuse_untied(published)
-    model.load_state_dict(ours, strict=True, assign=True)
-    return model.requires_grad_(True).eval()
+    network.load_state_dict(ours, strict=True, assign=True)
+    return network.requires_grad_(True).eval()
 
 
-def to_published(model: Bert | MaskedLM) -> dict[str, Tensor]:
-    """Name a module's weights as published: ``BertForMaskedLM`` with a head, else ``BertModel``.
+def to_published(model: Network) -> dict[str, Tensor]:
+    """Name a network's weights as published: with a leading ``bert.`` where it has a head.
 
     Returns
     -------
     Published name to tensor, detached, sharing the module's memory. The tied decoder is left out.
     """
-    head = isinstance(model, MaskedLM)
-    state = model.state_dict()
-    renamed = {}
-    for name, ours in _expanded(model.config).items():
-        if ours is None or (name.startswith("cls.") and not head):
-            continue
-        prefix = "bert." if head and not name.startswith("cls.") else ""
-        renamed[prefix + name] = state[_our_name(name, model.config, head=head)]
-    return renamed
+    state, head = model.state_dict(), head_of(model)
+    encoder = "" if head == "none" else "bert."
+    return {
+        (name if name.startswith(("cls.", "classifier.")) else encoder + name): state[ours]
+        for name, ours in _names(model.config, head).items()
+        if ours is not None
+    }
+
+
+def head_of(model: Network) -> Head:
+    """What a network predicts."""
+    if isinstance(model, Classifier):
+        return "genes" if model.pooler is None else "cells"
+    return "tokens" if isinstance(model, MaskedLM) else "none"
 
 
 def save_safetensors(
-    weights: Bert | MaskedLM | Mapping[str, Tensor],
+    weights: Network | Mapping[str, Tensor],
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, str] | None = None,
@@ -182,18 +219,13 @@ def save_safetensors(
     metadata
         Text to keep in the file's header.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     state = weights if isinstance(weights, Mapping) else to_published(weights)
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-    try:
+    with replacing(Path(path)) as beside:
         beside.touch()
         usual = beside.stat().st_mode  # the library makes files that only their owner can read
         save_file(tensors, beside, metadata=dict(metadata) if metadata else None)
         beside.chmod(usual)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -207,6 +239,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    _refuse_strange_archive(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -230,19 +263,33 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def _refuse_stand_in(path: Path) -> None:
     with open(path, "rb") as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        raise OSError(f"{path} is empty: delete it and download it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise OSError(
-            f"{path} is a Git LFS pointer, a note of where the weights are: run `git lfs pull` in "
-            "its repository, or download the file itself."
-        )
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise OSError(
-            f"{path} is a web page, not weights: the download met a login or an error page. "
-            "Delete it and download the file itself."
-        )
+        what = stand_in(file.read(64))
+    if what:
+        raise OSError(f"{path} {what}. Delete it and download it again.")
+
+
+def _refuse_strange_archive(path: Path) -> None:
+    """Refuse a zip that would swell when read, or that names places outside itself.
+
+    Nothing is unpacked to disk, but the reader makes room for what an entry says it will become.
+    PyTorch writes its entries as they are, all in one folder.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # the older format, or nothing at all: the reader tells
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise OSError(f"{path} is damaged ({error}): delete it and download it again.") from error
+    for entry in entries:
+        packed = entry.compress_type != zipfile.ZIP_STORED
+        outside = entry.filename.startswith(("/", "\\")) or ".." in entry.filename.split("/")
+        if packed or outside or entry.file_size > path.stat().st_size:
+            raise ValueError(
+                f"{path} is not what torch.save writes, and was not read: its entry "
+                f"{entry.filename!r} {'is meant for a place outside' if outside else 'grows'} "
+                f"({entry.compress_size:,} bytes here, {entry.file_size:,} when unpacked)."
+            )
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -252,24 +299,30 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return published
 
 
-def _expanded(config: BertConfig) -> dict[str, str | None]:
+def _names(config: BertConfig, head: Head) -> dict[str, str | None]:
+    """Published name to the name in our network, for every layer."""
+    inside = "" if head == "none" else "bert."
     table: dict[str, str | None] = {}
     for name, ours in BERT_KEYS.items():
         for i in range(config.n_layers if "{i}" in name else 1):
             index = str(i)
-            table[name.replace("{i}", index)] = ours and ours.replace("{i}", index)
-    return table
+            table[name.replace("{i}", index)] = ours and inside + ours.replace("{i}", index)
+    return {**table, **HEAD_KEYS[head]}
 
 
-def _our_name(published: str, config: BertConfig, *, head: bool) -> str:
-    ours = _expanded(config)[published]
-    assert ours is not None  # callers leave out what the table drops
-    return f"bert.{ours}" if head and not ours.startswith("head.") else ours
+def _build(config: BertConfig, head: Head, published: Mapping[str, Tensor]) -> Network:
+    if head == "tokens":
+        return MaskedLM(config)
+    if head == "none":
+        return Bert(config)
+    bias = published["classifier.bias"]  # it says how many classes there are
+    return Classifier(config, bias.numel(), per_cell=head == "cells")
 
 
-def _refuse_misfits(published: Mapping[str, Tensor], wanted: set[str], config: BertConfig) -> None:
-    missing = wanted - published.keys()
-    extra = published.keys() - _expanded(config).keys()
+def _refuse_misfits(
+    published: Mapping[str, Tensor], wanted: Set[str], known: Set[str], config: BertConfig
+) -> None:
+    missing, extra = wanted - published.keys(), published.keys() - known
     problems = []
     if missing:
         problems.append(f"{len(missing)} missing ({_some(missing)})")

@@ -8,7 +8,7 @@ from .. import slots
 from .._keys import ENSEMBL_ID
 from .._messages import first_names, share, warn
 from .._settings import logger
-from ..cells import check_anndata
+from ..cells import check_target
 from ..genes import GeneMap, map_names
 from ..models.registry import get
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from mudata import MuData
 
 
 def map_genes(
-    adata: AnnData,
+    adata: AnnData | MuData,
     model: str | Path = "geneformer-v2-104m",
     *,
+    mod: str | None = None,
     source: str | None = None,
     key_added: str = ENSEMBL_ID,
     min_share: float = 0.1,
     overwrite: bool = False,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | MuData | None:
     """Find the Ensembl id of every gene with the dictionaries that the model's authors used.
 
     Each name is resolved by itself: Ensembl ids (a version such as ``.12`` is left off, retired
@@ -37,9 +39,11 @@ def map_genes(
     Parameters
     ----------
     adata
-        Cells × genes; only ``var`` is read.
+        Cells × genes; only ``var`` is read. Or a MuData, with ``mod``.
     model
         The model whose dictionaries are used.
+    mod
+        Modality of a MuData. Results go into that modality.
     source
         Column of ``var`` with the names; ``None`` takes ``var_names``.
     key_added
@@ -77,8 +81,7 @@ def map_genes(
     >>> adata.var["ensembl_id"].iloc[0][:4]
     'ENSG'
     """
-    check_anndata(adata, copy=copy)
-    adata = adata.copy() if copy else adata
+    data, adata = check_target(adata, mod=mod, copy=copy)
     spec = get(model)
     if source is not None and source not in adata.var:
         raise KeyError(
@@ -105,7 +108,7 @@ def map_genes(
     )
     slots.write(adata, {("var", key_added): genes.ids.astype(object)}, key_added, record)
     _report(genes, names, spec.name, key_added)
-    return adata if copy else None
+    return data if copy else None
 
 
 def _report(genes: GeneMap, names: list[str], model: str, key: str) -> None:

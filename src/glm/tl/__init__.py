@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ._attention import attention
 from ._embed import embed, embed_geneformer
 from ._rank_encode import rank_encode
 
-__all__ = ["embed", "embed_geneformer", "rank_encode"]
+__all__ = ["attention", "embed", "embed_geneformer", "rank_encode"]

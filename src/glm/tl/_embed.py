@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,76 +9,120 @@ import numpy as np
 from .. import slots
 from .._keys import EmbeddingKeys
 from .._messages import first_names, share, warn
-from .._progress import progress_bar
 from .._settings import logger
-from ..cells import Counts, check_anndata, check_counts
-from ..encode.counts import iter_blocks
+from ..cells import check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
 from ..models.vocabulary import GeneVocabulary
+from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
+from ._cell_source import cell_items, frame
+from ._gene_axis import check_same_genes
+from ._gene_embeddings import Reading, embed_genes, embed_groups
+from ._groups import find_groups
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
+    from mudata import MuData
 
-    from ..engine import Items
+    from ..engine import RunPlan
+
+__all__ = ["cell_items", "embed", "embed_geneformer", "frame"]
 
 
 def embed(
-    adata: AnnData,
+    adata: AnnData | MuData,
     model: str | Path | Model = "geneformer-v2-104m",
     *,
+    of: Literal["cells", "genes"] = "cells",
+    groupby: str | None = None,
     pooling: Literal["mean", "cls"] | None = None,
     hidden_layer: Literal["last", "second_to_last"] | int | None = None,
+    mod: str | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_ids: str | None = None,
     log_normalized: bool = False,
     device: str | None = None,
+    precision: Literal["float32"] | None = None,
     token_budget: int | None = None,
+    out: str | Path | None = None,
+    devices: int | list[int] | str | None = None,
+    strategy: str = "auto",
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
-) -> AnnData | None:
+    dry_run: bool = False,
+) -> AnnData | MuData | RunPlan | None:
     """Embed each cell with a genomic language model, beside its other representations.
 
     Counts are rank-encoded block by block (see :func:`glm.tl.rank_encode`; no ranks are stored),
     sentences of similar length run together without padding, and only the layers below the asked
     one are computed. Then ``sc.pp.neighbors(adata, use_rep="X_geneformer")`` carries on.
 
-    Time grows with cells × tokens; every cell counts only with its own. Memory: the model, one
-    block of sentences and the result.
+    Time grows with cells × tokens (``dry_run=True`` estimates it); every cell counts only with its
+    own. Memory: the model, one block of sentences and the result, which ``out`` takes to the disk.
+    Counts may be in memory, in a file (``backed="r"``), lazily read or in dask: they are looked
+    through twice, then read once. Where a GPU's memory runs out, the batches are halved.
 
     Parameters
     ----------
     adata
-        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`.
+        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; or a MuData, with ``mod``.
     model
-        A name of :func:`glm.models.list`, the path of a bundle's folder, or a loaded model.
+        A name of :func:`glm.models.list`, the path of a folder, or a loaded model.
+    of
+        ``"cells"``; or ``"genes"``, for each gene the mean of its hidden states over the cells that
+        read it.
+    groupby
+        Column of ``obs``. Of cells it gives the mean embedding of each group, of genes one
+        embedding in each group.
     pooling
         ``"mean"`` over the cell's genes (special tokens left out) or ``"cls"``, the vector of the
-        ``<cls>`` token; ``None`` is the authors' own (V1 mean, V2 cls).
+        ``<cls>`` token; ``None`` is the authors' own (V1 mean, V2 cls). Not for genes.
     hidden_layer
         ``"last"``, ``"second_to_last"`` or an index from 0 (token embeddings); ``None`` is the
         authors' own (second to last).
+    mod
+        Modality of a MuData. Results go into that modality.
     layer, use_raw, gene_ids, log_normalized
         Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`.
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one.
+    precision
+        ``"float32"``, which is also what ``None`` takes.
     token_budget
-        Most tokens run at once; ``None`` chooses by the device. Results differ by less than 1e-5 of
-        the largest value, whatever it is.
+        Most tokens run at once; ``None`` chooses by the device and its free memory. Results differ
+        by less than 1e-5 of the largest value, whatever it is.
+    out
+        A folder for a long run, not there yet or left by the same call. Each part of the work is
+        saved in it when it is done (and a part that is begun each minute): after Ctrl-C, a crash or
+        ``kill -9`` the same call goes on where it was, and gives the same bits as a call that was
+        never interrupted, on the same kind of machine with the same number of threads. The result
+        is its ``embedding.npy``, which the slot maps into memory, so it may be larger than memory.
+        Other data, another model or other options are refused. Takes twice the result's size on the
+        disk until it is done. Of genes and of groups the parts stay in it: delete the folder when
+        you have the result.
+    devices
+        Devices for Lightning to use, such as ``2``, ``[0, 3]`` or ``"auto"``; ``None`` is one. Each
+        process computes whole parts, so the result is the same as of one. They must see ``out``,
+        or the same temporary folder.
+    strategy
+        How Lightning launches them: ``"ddp"`` runs the script again in each process, all of which
+        come out of the call with the result; ``"ddp_spawn"`` and ``"ddp_notebook"`` start processes
+        for this call.
     key_added
         Name in the slots; by default the system's name, ``"geneformer"``.
     overwrite
         Replace what another model or the user put into the slots.
     copy
         Return a copy instead of writing into ``adata``.
+    dry_run
+        Check everything, time a few batches, write nothing, and return the plan: rows, tokens,
+        truncated cells, batches, device, memory, seconds.
 
     Returns
     -------
-    ``None``, or the copy. Sets:
+    ``None``; the copy; or the plan. Sets, for cells:
 
     ``adata.obsm["X_<key>"]``
         float32, cells × width, in the order of ``adata``. Rows of cells without a known gene are
@@ -89,12 +133,30 @@ def embed(
         The record: model, hashes of weights and vocabulary, tier, pooling, layer, precision, and
         counts of unusable and truncated cells and of the ranked genes that were cut off.
 
+    For genes:
+
+    ``adata.varm["X_<key>"]``, ``adata.varm["X_<key>_<groupby>_<group>"]``
+        float32, genes × width; NaN where a gene was read in no cell.
+    ``adata.var["n_cells_<key>"]``, ``adata.var["n_cells_<key>_<groupby>_<group>"]``
+        int32. The cells that each mean is over.
+    ``adata.uns["X_<key>_genes"]``, ``adata.uns["X_<key>_genes_by_<groupby>"]``
+        The record.
+
+    For cells with ``groupby``:
+
+    ``adata.uns["X_<key>_by_<groupby>"]``
+        The record, with ``embeddings`` (float32, groups × width) in the order of ``groups``.
+
     Raises
     ------
     OSError
-        If the model's files are not here and cannot be fetched.
+        If the model's files are not here and cannot be fetched; if ``out`` has too little
+        room.
     ValueError, KeyError, TypeError
-        As for :func:`glm.tl.rank_encode`; if the model has no ``<cls>`` token and it is asked for.
+        As for :func:`glm.tl.rank_encode`; if the model has no ``<cls>`` token and it is asked for;
+        if ``out`` holds something else or another run.
+    RuntimeError
+        If memory does not hold a single sentence; if ``strategy`` cannot launch from a notebook.
 
     Examples
     --------
@@ -103,14 +165,21 @@ def embed(
     >>> glm.tl.embed(adata, "geneformer-tiny")
     >>> adata.obsm["X_geneformer"].shape[0] == adata.n_obs
     True
+    >>> plan = glm.tl.embed(adata, "geneformer-tiny", dry_run=True)
+    >>> plan.n_rows_usable == adata.n_obs
+    True
     """
-    check_anndata(adata, copy=copy)
-    adata = adata.copy() if copy else adata
+    data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
     spec = model.spec if isinstance(model, Model) else get(model)
     pooling = pooling or spec.pooling
     read_layer = spec.hidden_layer if hidden_layer is None else hidden_layer
     vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
-    n_layers_run = _check_reading(spec, vocabulary, pooling, read_layer)
+    n_layers_run = _check_reading(spec, vocabulary, of, pooling, read_layer)
+    folder = _check_out(out, adata)
+    groups = find_groups(adata, groupby)
+    plan = choose_plan(
+        spec.shape, device=device, token_budget=token_budget, precision=precision, out=folder
+    )
     counts = check_counts(
         adata,
         vocabulary,
@@ -120,17 +189,31 @@ def embed(
         gene_ids=gene_ids,
         log_normalized=log_normalized,
     )
-    keys = EmbeddingKeys(key_added or spec.system)
+    if of == "genes":
+        check_same_genes(adata, use_raw)
+    if dry_run:
+        first_only = of == "cells" and pooling == "cls"
+        return plan_job(CellJob(counts, load(model), plan, n_layers_run, first_only))
+    key = key_added or spec.system
+    if of == "genes" or groupby is not None:
+        reading = Reading(
+            model, spec, pooling, read_layer, n_layers_run, plan, folder, devices, strategy
+        )
+        average = embed_genes if of == "genes" else embed_groups
+        average(adata, counts, groups, reading, key=key, overwrite=overwrite)
+        return data if copy else None
+
+    keys = EmbeddingKeys(key)
     written = [("obsm", keys.obsm), ("obs", keys.ok)]
     slots.check_free(adata, written, keys.record, model=spec.name, overwrite=overwrite)
-
     started = time.perf_counter()
     loaded = load(model)
-    vectors, n_ranked, precision = embed_counts(
-        counts, loaded, pooling, n_layers_run, device=device, token_budget=token_budget
-    )
-    ok = np.isfinite(vectors).all(axis=1)
+    facts = {"function": "glm.tl.embed", "pooling": pooling}
+    job = CellJob(counts, loaded, plan, n_layers_run, pooling == "cls", facts)
+    vectors = embed_cells(job, pooling, out=folder, devices=devices, strategy=strategy)
+    ok = _finite_rows(vectors)
 
+    n_ranked = counts.measures.n_genes_known
     record = slots.make_record(
         function="glm.tl.embed",
         model=spec.name,
@@ -141,29 +224,34 @@ def embed(
         pooling=pooling,
         hidden_layer=read_layer,
         n_layers_run=n_layers_run,
-        precision=precision,
+        precision=plan.precision,
+        device=plan.device.type,
+        token_budget=plan.budget,
         context=vocabulary.context,
         n_cells=counts.n_cells,
         n_cells_unusable=int((~ok).sum()),
         n_cells_truncated=int((n_ranked > vocabulary.n_genes_read).sum()),
         n_genes_beyond_context=int(np.maximum(n_ranked - vocabulary.n_genes_read, 0).sum()),
+        out=folder,
         note=spec.note,
         **counts.facts,
     )
-    slots.write(adata, dict(zip(written, (vectors, ok), strict=True)), keys.record, record)
+    values = dict(zip(written, (vectors, ok), strict=True))
+    with slots.keeping(vectors, folder):
+        slots.write(adata, values, keys.record, record)
     _report(adata, keys, ok, n_ranked, vectors, spec, time.perf_counter() - started)
-    return adata if copy else None
+    return data if copy else None
 
 
 def embed_geneformer(
-    adata: AnnData, model: str | Path | Model = "geneformer-v2-104m", **options: Any
-) -> AnnData | None:
+    adata: AnnData | MuData, model: str | Path | Model = "geneformer-v2-104m", **options: Any
+) -> AnnData | MuData | RunPlan | None:
     """Embed cells with a Geneformer: :func:`glm.tl.embed` that takes no other system.
 
     Parameters
     ----------
     adata
-        Cells × genes, raw counts.
+        Cells × genes, raw counts; or a MuData, with ``mod``.
     model
         A Geneformer: its name, a bundle's folder, or the loaded model.
     **options
@@ -171,7 +259,7 @@ def embed_geneformer(
 
     Returns
     -------
-    ``None``, or the copy; sets ``adata.obsm["X_<key>"]``, ``adata.obs["<key>_ok"]`` and
+    ``None``, the copy, or the plan; sets ``adata.obsm["X_<key>"]``, ``adata.obs["<key>_ok"]`` and
     ``adata.uns["X_<key>"]`` as :func:`glm.tl.embed` does.
 
     Raises
@@ -201,78 +289,39 @@ def _refuse_foreign_names(options: dict[str, Any]) -> None:
 
 
 def _check_reading(
-    spec: ModelSpec, vocabulary: GeneVocabulary, pooling: str, hidden_layer: str | int
+    spec: ModelSpec, vocabulary: GeneVocabulary, of: str, pooling: str, hidden_layer: str | int
 ) -> int:
+    if of not in ("cells", "genes"):
+        raise ValueError(f"of is {of!r}; expected 'cells' or 'genes'.")
     if pooling not in ("mean", "cls"):
         raise ValueError(f"pooling is {pooling!r}; expected 'mean', 'cls' or None.")
-    if pooling == "cls" and "cls" not in vocabulary.special:
+    if of == "cells" and pooling == "cls" and "cls" not in vocabulary.special:
         raise ValueError(f"{spec.name} has no <cls> token to pool; use pooling='mean'.")
     return spec.shape.layer_index(hidden_layer)
 
 
-def embed_counts(
-    counts: Counts,
-    model: Model,
-    pooling: str,
-    layer: int,
-    *,
-    device: str | None = None,
-    token_budget: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Compute embeddings of checked counts: cells × width, genes ranked a cell, precision."""
-    from ..engine import ArraySink, PoolRows, make_plan, run
-    from ..models.fast.bert import PackedBert
+def _check_out(out: str | Path | None, adata: AnnData) -> Path | None:
+    """The folder of a long run; refuses the object's own file, and what is no such folder."""
+    from ..engine import read_facts
 
-    plan = make_plan(device, budget=token_budget)
-    executor = PackedBert(model.encoder, device=plan.device)
-    sink = ArraySink(counts.n_cells, model.spec.shape.hidden_size)
-    n_ranked = np.zeros(counts.n_cells, np.int32)
-    with progress_bar(counts.n_cells, "cells", f"embed with {model.spec.name}") as advance:
-        run(
-            cell_items(counts, n_ranked),
-            executor,
-            PoolRows(pooling, sink),
-            plan,
-            layer=layer,
-            first_only=pooling == "cls",
-            progress=lambda n_rows, _: advance(n_rows),
+    if out is None:
+        return None
+    folder = Path(out).expanduser()
+    source = Path(adata.filename) if adata.isbacked else None
+    if source is not None and folder.exists() and source.exists() and folder.samefile(source):
+        raise ValueError(
+            f"out={str(out)!r} is the file that adata is read from. Name a folder for the results."
         )
-        advance(int((n_ranked == 0).sum()))
-    return sink.array, n_ranked, plan.precision
+    read_facts(folder)
+    return folder
 
 
-def cell_items(counts: Counts, n_ranked: np.ndarray) -> Iterator[Items]:
-    """Sentences of all cells that have one, block by block; fills ``n_ranked`` on the way."""
-    from ..engine import Items
-
-    vocabulary, ranker, tokens = counts.vocabulary, counts.ranker(), counts.column_tokens
-    special = vocabulary.special
-    for start, block in iter_blocks(counts.matrix):
-        columns, offsets, n = ranker.sentences(block, limit=vocabulary.n_genes_read)
-        n_ranked[start : start + n.size] = n
-        used = np.flatnonzero(n > 0)
-        lengths = np.diff(offsets)[used]
-        sentences = tokens[columns]
-        if "cls" in special:
-            sentences, lengths = frame(sentences, lengths, special["cls"], special["eos"])
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        inner = 1 if "cls" in special else 0
-        span = np.stack([np.full(used.size, inner), lengths - inner], axis=1).astype(np.int32)
-        yield Items.one_a_row(start + used, sentences, ends, span)
-
-
-def frame(
-    sentences: np.ndarray, lengths: np.ndarray, first: int, last: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put ``first`` before and ``last`` after every sentence of a packed array."""
-    framed = np.empty(sentences.size + 2 * lengths.size, dtype=sentences.dtype)
-    ends = np.cumsum(lengths + 2)
-    inside = np.ones(framed.size, dtype=bool)
-    inside[ends - 1] = inside[ends - lengths - 2] = False
-    framed[ends - lengths - 2] = first
-    framed[ends - 1] = last
-    framed[inside] = sentences
-    return framed, lengths + 2
+def _finite_rows(vectors: np.ndarray, step: int = 8192) -> np.ndarray:
+    """Whether each row is finite, some rows at a time: the array may be larger than memory."""
+    ok = np.zeros(len(vectors), bool)
+    for start in range(0, len(vectors), step):
+        ok[start : start + step] = np.isfinite(vectors[start : start + step]).all(axis=1)
+    return ok
 
 
 def _report(

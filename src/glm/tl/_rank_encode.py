@@ -8,7 +8,7 @@ from .. import slots
 from .._keys import RankKeys
 from .._progress import progress_bar
 from .._settings import logger, settings
-from ..cells import check_anndata, check_counts
+from ..cells import check_counts, check_target
 from ..encode.rank import encode_ranks
 from ..models.registry import get
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from mudata import MuData
 
 
 def rank_encode(
-    adata: AnnData,
+    adata: AnnData | MuData,
     model: str | Path = "geneformer-v2-104m",
     *,
+    mod: str | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_ids: str | None = None,
@@ -29,7 +31,7 @@ def rank_encode(
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | MuData | None:
     """Order each cell's genes by how far they stand above their corpus median.
 
     This is the encoding of Geneformer :cite:p:`theodoris2023`. A gene's value in a cell is its
@@ -45,8 +47,11 @@ def rank_encode(
     ----------
     adata
         Cells × genes, raw counts: CSR, CSC, dense or dask; whole numbers in any numeric type.
+        Or a MuData, with ``mod``.
     model
         The model whose vocabulary and medians are used.
+    mod
+        Modality of a MuData. Results go into that modality.
     layer
         Layer that holds the counts; ``None`` is ``X``.
     use_raw
@@ -97,8 +102,7 @@ def rank_encode(
     >>> adata.layers["rank_geneformer"].shape == adata.shape
     True
     """
-    check_anndata(adata, copy=copy)
-    adata = adata.copy() if copy else adata
+    data, adata = check_target(adata, mod=mod, copy=copy)
     spec = get(model)
     vocabulary = spec.vocabulary()
     counts = check_counts(
@@ -148,4 +152,4 @@ def rank_encode(
         spec.name,
         f"{record['n_cells_empty']:,}",
     )
-    return adata if copy else None
+    return data if copy else None

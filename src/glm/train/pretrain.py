@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from .._settings import logger, settings
+from ..models.bert import MaskedLM
 from ..models.bundle import Model
 from .data import SentenceData, Sentences
 from .modules import MaskedTokens
@@ -78,6 +79,11 @@ def pretrain_cells(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     trained = glm.train.pretrain_cells(model, cells, quick, folder=folder)
     """
+    if not isinstance(model.network, MaskedLM):
+        raise ValueError(
+            f"{model.spec.name} has no head that predicts tokens (spec.head is "
+            f"{model.spec.head!r}): masked-gene modelling goes on from a pretrained model."
+        )
     chosen = recipe_ or recipe(model.spec.name)
     sentences = _check(sentences, model, chosen)
     data = SentenceData(

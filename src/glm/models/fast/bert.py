@@ -39,6 +39,10 @@ _ROUND = 32
 _SHORT = 160  # below this many tokens the stock attention is faster than blocks of ours
 
 
+Visit = Callable[[int, Tensor], None]
+"""Is told the index of a hidden state and shown it, tokens × width."""
+
+
 class PackedBert:
     """Inference with a :class:`~glm.models.bert.Bert` on sentences put end to end.
 
@@ -88,7 +92,13 @@ class PackedBert:
         self.kernels = "onednn" if kernels == "onednn" or auto else "torch"
 
     def hidden(
-        self, tokens: Tensor, lengths: Sequence[int], *, layer: int, first_only: bool = False
+        self,
+        tokens: Tensor,
+        lengths: Sequence[int],
+        *,
+        layer: int,
+        first_only: bool = False,
+        visit: Visit | None = None,
     ) -> Tensor:
         """Compute the hidden states of packed sentences at one layer.
 
@@ -102,6 +112,9 @@ class PackedBert:
             Index from 0 (embeddings) to ``n_layers``; no layer above it is computed.
         first_only
             Return position 0 of each sentence only. The highest layer then costs next to nothing.
+        visit
+            Is shown each hidden state that a layer reads, from 0, before that layer runs. It must
+            not change or keep it.
 
         Returns
         -------
@@ -119,7 +132,9 @@ class PackedBert:
             n_full = max(layer - 1, 0) if first_only else layer
             if n_full:
                 work = _Workspace(rows, *self._heads, device=self.device)
-                for plain in self._layers[:n_full]:
+                for index, plain in enumerate(self._layers[:n_full]):
+                    if visit is not None:
+                        visit(index, hidden[: starts[-1]])
                     self._layer(plain, hidden, work, starts)
             if first_only:
                 first.copy_(hidden[starts[:-1]])

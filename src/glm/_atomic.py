@@ -1,0 +1,30 @@
+"""Files that are at every moment either the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def name_beside(path: Path) -> Path:
+    """A name in the same folder that no other process and no other call takes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, which takes the place of ``path`` once the block is through.
+
+    Where the block fails, nothing stays of what it wrote, and ``path`` is as it was.
+    """
+    temporary = name_beside(path)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:  # on disk before it gets the name
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""What a run will cost: counted from the lengths of its sentences, and timed on a few batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .._cards import html_card, text_card
+from .items import batch_end
+from .plan import Plan, token_bytes
+from .run import Executor, is_out_of_memory
+
+if TYPE_CHECKING:
+    from ..models.config import BertConfig
+
+# Enough for a few batches of the largest model on one core.
+_MOST_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a call would do, and what it would cost here. Nothing has been written.
+
+    Attributes
+    ----------
+    model
+        The model.
+    n_rows, n_rows_usable
+        Rows of the object, and those with at least one token to read.
+    n_rows_truncated
+        Rows longer than the model's context, which are read in part.
+    n_tokens
+        Tokens that the model reads, special ones included.
+    n_blocks, n_batches
+        Fixed ranges of rows, and batches they are cut into.
+    device, precision, token_budget
+        Where, in what precision, and how many tokens at once.
+    model_bytes, batch_bytes, result_bytes
+        Memory of the weights, of the largest batch, and of the result (on disk with ``out=``).
+    seconds
+        Estimate from a warm-up on this device, as it is now: loading and reading left out.
+    seconds_measured
+        How long the warm-up took.
+    """
+
+    model: str
+    n_rows: int
+    n_rows_usable: int
+    n_rows_truncated: int
+    n_tokens: int
+    n_blocks: int
+    n_batches: int
+    device: str
+    precision: str
+    token_budget: int
+    model_bytes: int
+    batch_bytes: int
+    result_bytes: int
+    seconds: float
+    seconds_measured: float
+
+    @property
+    def share_truncated(self) -> float:
+        """Share of the usable rows that is truncated."""
+        return self.n_rows_truncated / self.n_rows_usable if self.n_rows_usable else 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights, largest batch and result together."""
+        return self.model_bytes + self.batch_bytes + self.result_bytes
+
+    def _card(self) -> dict[str, object]:
+        truncated = f"{self.n_rows_truncated:,} ({100 * self.share_truncated:.0f}%)"
+        return {
+            "rows": f"{self.n_rows:,}, of which {self.n_rows_usable:,} usable",
+            "truncated": f"{truncated} are longer than the context",
+            "tokens": f"{self.n_tokens:,} in {self.n_batches:,} batches, {self.n_blocks:,} blocks",
+            "device": f"{self.device}, {self.precision}, {self.token_budget:,} tokens at once",
+            "memory": f"{_size(self.memory_bytes)}: weights {_size(self.model_bytes)}, a batch "
+            f"{_size(self.batch_bytes)}, result {_size(self.result_bytes)}",
+            "time": f"about {_duration(self.seconds)} (from {self.seconds_measured:.1f} s measured "
+            "here)",
+        }
+
+    def __repr__(self) -> str:
+        return text_card(f"Plan for {self.model}", self._card(), note=_NOTE)
+
+    def _repr_html_(self) -> str:
+        return html_card(f"Plan for {self.model}", self._card(), note=_NOTE)
+
+
+_NOTE = "Nothing was written. Leave dry_run out to run it."
+
+
+def count_batches(blocks: Iterable[np.ndarray], budget: int) -> int:
+    """Batches that sentences of these lengths, block by block, are cut into."""
+    n_batches = 0
+    for lengths in blocks:
+        ends = np.cumsum(np.sort(lengths)[::-1])
+        start = 0
+        while start < ends.size:
+            start = batch_end(ends, start, budget)
+            n_batches += 1
+    return n_batches
+
+
+def estimate_seconds(
+    executor: Executor, plan: Plan, lengths: np.ndarray, *, layer: int, first_only: bool
+) -> tuple[float, float]:
+    """Seconds that sentences of these lengths take, and seconds spent on finding out.
+
+    Runs batches of sentences of a few of the lengths, one each, and fits a cost of tokens and one
+    of pairs of tokens. What the tokens are makes no difference to it.
+    """
+    from scipy.optimize import nnls
+
+    if not lengths.size:
+        return 0.0, 0.0
+    started = time.perf_counter()
+    chosen = np.unique(np.quantile(lengths, [0.1, 0.5, 0.9], method="nearest")).astype(np.int64)
+    timed: list[tuple[int, int, float]] = []
+    for length in [chosen[0], *chosen]:  # the first one warms up and is not counted
+        number = int(min(max(plan.budget // length, 1), lengths.size))
+        seconds = _time_batch(executor, plan, int(length), number, layer, first_only)
+        timed.append((number * int(length), number * int(length) ** 2, seconds))
+        if time.perf_counter() - started > _MOST_SECONDS:
+            break
+    known = np.array(timed[1:] or timed, dtype=np.float64)
+    # Divided by the tokens, so that each batch weighs alike.
+    costs, _ = nnls(known[:, :2] / known[:, :1], known[:, 2] / known[:, 0])
+    whole = lengths.astype(np.float64)
+    seconds = float(costs @ [whole.sum(), (whole**2).sum()])
+    return seconds, time.perf_counter() - started
+
+
+def _time_batch(
+    executor: Executor, plan: Plan, length: int, number: int, layer: int, first_only: bool
+) -> float:
+    tokens = torch.zeros(length * number, dtype=torch.int32, device=plan.device)
+    _wait(plan)
+    started = time.perf_counter()
+    try:
+        hidden = executor.hidden(tokens, [length] * number, layer=layer, first_only=first_only)
+    except (RuntimeError, MemoryError) as error:
+        if number == 1 or not is_out_of_memory(error):
+            raise
+        hidden = None
+    if hidden is None:
+        return 2 * _time_batch(executor, plan, length, number // 2, layer, first_only)
+    _wait(plan)
+    return time.perf_counter() - started
+
+
+def _wait(plan: Plan) -> None:
+    if plan.device.type == "cuda":
+        torch.cuda.synchronize(plan.device)
+
+
+def memory(
+    config: BertConfig, plan: Plan, *, n_weights: int, longest: int, n_rows: int
+) -> dict[str, int]:
+    """Bytes of weights, of the largest batch and of the result."""
+    tokens = max(plan.budget, longest)
+    return {
+        "model_bytes": 4 * n_weights,
+        "batch_bytes": tokens * token_bytes(config, plan.precision),
+        "result_bytes": 4 * n_rows * config.hidden_size,
+    }
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"

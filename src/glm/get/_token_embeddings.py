@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._messages import first_names, share, warn
+from ..cells import Counts, check_anndata, check_counts
+from ..models.bundle import Model, load
+from ..models.registry import get
+from ..tl._cell_job import CellJob, choose_plan, run_job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    import torch
+    from anndata import AnnData
+
+    from ..engine import Items
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEmbeddings:
+    """The hidden states of one cell, a row a token, in the order in which the model reads them.
+
+    Attributes
+    ----------
+    genes
+        Names: ``var_names``, and ``"<cls>"`` and ``"<eos>"`` where the model has these tokens.
+    tokens
+        int32, token ids.
+    vectors
+        float32, tokens × width.
+    """
+
+    genes: np.ndarray
+    tokens: np.ndarray
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return self.tokens.size
+
+    def __repr__(self) -> str:
+        n_tokens, width = self.vectors.shape
+        return f"TokenEmbeddings({n_tokens:,} tokens × {width}: {first_names(self.genes)})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The vectors as a table, indexed by gene."""
+        import pandas as pd
+
+        return pd.DataFrame(self.vectors, index=pd.Index(self.genes, name="gene"))
+
+
+def token_embeddings(
+    adata: AnnData,
+    cells: Sequence[Any],
+    model: str | Path | Model = "geneformer-v2-104m",
+    *,
+    hidden_layer: Literal["last", "second_to_last"] | int | None = None,
+    layer: str | None = None,
+    use_raw: bool = False,
+    gene_ids: str | None = None,
+    log_normalized: bool = False,
+    device: str | None = None,
+    token_budget: int | None = None,
+) -> dict[str, TokenEmbeddings]:
+    """Compute the hidden state of every token of chosen cells; nothing is written.
+
+    For many cells take ``glm.tl.embed(adata, of="genes")``, which averages as it goes. Here all
+    is returned: 4 bytes × tokens × width a cell, 6 MB for 2,048 tokens of a model of width 768.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`. Only the chosen cells are
+        looked at.
+    cells
+        Names of cells (``obs_names``).
+    model
+        A name of :func:`glm.models.list`, the path of a bundle's folder, or a loaded model.
+    hidden_layer
+        ``"last"``, ``"second_to_last"`` or an index from 0 (token embeddings); ``None`` is the
+        authors' own (second to last).
+    layer, use_raw, gene_ids, log_normalized
+        Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`.
+    device
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one. Computed in
+        float32 on each.
+    token_budget
+        Most tokens run at once; ``None`` chooses by the device.
+
+    Returns
+    -------
+    Cell name → its :class:`TokenEmbeddings`, in the order of ``cells``: ``genes``, ``tokens`` and
+    ``vectors`` (float32, tokens × width), rank 1 first, special tokens at their places, genes
+    beyond the model's context left out; ``to_frame()`` makes a table. A cell without a known gene
+    has no tokens; a warning says so.
+
+    Raises
+    ------
+    KeyError
+        If there is no such cell.
+    ValueError
+        If ``cells`` is empty or cell names repeat; else as for :func:`glm.tl.embed`.
+    OSError, TypeError
+        As for :func:`glm.tl.embed`.
+
+    Examples
+    --------
+    >>> import glm
+    >>> adata = glm.datasets.toy_cells()
+    >>> found = glm.get.token_embeddings(adata, ["cell0"], "geneformer-tiny")["cell0"]
+    >>> found.vectors.shape == (
+    ...     len(found.genes),
+    ...     glm.models.get("geneformer-tiny").shape.hidden_size,
+    ... )
+    True
+    """
+    check_anndata(adata)
+    rows = _rows(adata, cells)
+    spec = model.spec if isinstance(model, Model) else get(model)
+    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    read_layer = spec.hidden_layer if hidden_layer is None else hidden_layer
+    n_layers_run = spec.shape.layer_index(read_layer)
+    part = adata[rows].to_memory() if adata.isbacked else adata[rows]
+    counts = check_counts(
+        part,
+        vocabulary,
+        model=spec.name,
+        layer=layer,
+        use_raw=use_raw,
+        gene_ids=gene_ids,
+        log_normalized=log_normalized,
+    )
+    found = _compute(counts, load(model), n_layers_run, device, token_budget)
+
+    names = _token_names(part, counts, use_raw)
+    width = spec.shape.hidden_size
+    nothing = (np.zeros(0, np.int32), np.zeros((0, width), np.float32))
+    result = {}
+    for i, cell in enumerate(part.obs_names):
+        tokens, vectors = found.get(i, nothing)
+        result[str(cell)] = TokenEmbeddings(names[tokens], tokens, vectors)
+    empty = [cell for cell, tokens in result.items() if not len(tokens)]
+    if empty:
+        warn(
+            f"{share(len(empty), len(result))} cells have no count on a gene of {spec.name} and no "
+            f"tokens ({first_names(empty)})."
+        )
+    return result
+
+
+def _rows(adata: AnnData, cells: Sequence[Any]) -> np.ndarray:
+    if isinstance(cells, str):
+        raise TypeError(f"cells is the text {cells!r}, expected a list of names: [{cells!r}].")
+    names = list(dict.fromkeys(cells))
+    if not names:
+        raise ValueError("cells is empty; expected names of adata.obs_names.")
+    if not adata.obs_names.is_unique:
+        raise ValueError("Cell names repeat; call adata.obs_names_make_unique() first.")
+    missing = [name for name in names if name not in adata.obs_names]
+    if missing:
+        raise KeyError(
+            f"{share(len(missing), len(names))} cells are not in adata.obs_names "
+            f"({first_names(missing)}), whose first are {first_names(adata.obs_names)}."
+        )
+    return adata.obs_names.get_indexer(names)
+
+
+def _compute(
+    counts: Counts, model: Model, layer: int, device: str | None, token_budget: int | None
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Tokens and hidden states of each row that has any."""
+    plan = choose_plan(
+        model.spec.shape, device=device, token_budget=token_budget, precision="float32"
+    )
+    kept = _KeepTokens()
+    run_job(CellJob(counts, model, plan, layer, what="embed tokens"), kept)
+    return kept.found
+
+
+class _KeepTokens:
+    """A reducer that keeps everything."""
+
+    whole_rows = True
+
+    def __init__(self) -> None:
+        self.found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.start()
+
+    def start(self) -> None:
+        self._seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def update(self, batch: Items, hidden: torch.Tensor) -> None:
+        vectors = hidden.float().cpu().numpy()
+        edges = batch.offsets[1:-1]
+        parts = zip(np.split(batch.tokens, edges), np.split(vectors, edges), strict=True)
+        # Copies: a part of the batch would hold on to all of it.
+        copies = [(tokens.copy(), states.copy()) for tokens, states in parts]
+        self._seen |= dict(zip(batch.row.tolist(), copies, strict=True))
+
+    def state(self) -> dict[str, np.ndarray]:
+        if not self._seen:
+            return {}
+        rows = list(self._seen)
+        return {
+            "row": np.array(rows),
+            "length": np.array([self._seen[row][0].size for row in rows]),
+            "tokens": np.concatenate([self._seen[row][0] for row in rows]),
+            "vectors": np.concatenate([self._seen[row][1] for row in rows]),
+        }
+
+    def merge(self, state: dict[str, np.ndarray]) -> None:
+        if not state:
+            return
+        edges = np.cumsum(state["length"])[:-1]
+        parts = zip(
+            np.split(state["tokens"], edges), np.split(state["vectors"], edges), strict=True
+        )
+        self._seen |= dict(zip(state["row"].tolist(), parts, strict=True))
+
+    def finish(self) -> None:
+        self.found |= self._seen
+        self.start()
+
+
+def _token_names(adata: AnnData, counts: Counts, use_raw: bool) -> np.ndarray:
+    """The name of every token of the vocabulary that can occur."""
+    names = np.full(len(counts.vocabulary), "", dtype=object)
+    for name, token in counts.vocabulary.special.items():
+        names[token] = f"<{name}>"
+    target = counts.genes.target
+    columns = np.flatnonzero(target == np.arange(target.size))
+    var_names = np.asarray(adata.raw.var_names if use_raw else adata.var_names, dtype=object)
+    names[counts.column_tokens[columns]] = var_names[columns]
+    return names

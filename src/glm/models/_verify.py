@@ -1,0 +1,201 @@
+"""Whether a model on this machine is whole, and computes what it computed elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._atomic import replacing
+from .._cards import html_table
+from .._fetch import FILES, fetch, local_path, pin_of
+from .._hashes import digest
+from .bundle import Model, dictionaries, load
+from .registry import ModelSpec, get, ways_out
+
+EXPECTED = "expected.json"
+_TOLERANCE = 1e-4  # of the largest expected value: other processors add in another order
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: what, whether it is right, and what was found."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :func:`glm.models.verify` looked at; printed as text, in a notebook as a table."""
+
+    model: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is right."""
+        return all(check.ok for check in self.checks)
+
+    def __str__(self) -> str:
+        lines = [f"{'ok   ' if c.ok else 'WRONG'}  {c.what}: {c.found}" for c in self.checks]
+        return "\n".join([self.model, *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [("right" if c.ok else "wrong", c.what, c.found) for c in self.checks]
+        return html_table(self.model, ("", "checked", "found"), rows)
+
+
+def verify(name: str | Path) -> Verification:
+    """Read a model's files again and hold them to everything that is known of them.
+
+    Every file is hashed anew, whatever is remembered of it; weights, shape and vocabulary must
+    belong together; and where the model comes with an expected output (``expected.json`` of a
+    bundle), it is computed and compared. Opens no connection.
+
+    Parameters
+    ----------
+    name
+        A name of :func:`glm.models.list`, or the path of a folder.
+
+    Returns
+    -------
+    A report: text when printed, a table in a notebook. Its ``checks`` say what was looked at.
+
+    Raises
+    ------
+    RuntimeError
+        If anything is wrong; the message is the report.
+    OSError
+        If files of the model are not on this machine.
+    KeyError
+        If there is no such model.
+
+    Examples
+    --------
+    >>> import glm
+    >>> glm.models.verify("geneformer-tiny").ok
+    True
+    """
+    spec = get(name)
+    checks = list(_check_files(spec))
+    if all(check.ok for check in checks):
+        try:
+            model = load(name)
+        except (RuntimeError, ValueError) as error:
+            checks.append(Check("structure", False, str(error)))
+        else:
+            checks += [_describe(model), _check_output(model)]
+    report = Verification(str(name), tuple(checks))
+    if not report.ok:
+        raise RuntimeError(str(report))
+    return report
+
+
+def _check_files(spec: ModelSpec) -> Iterator[Check]:
+    for name in [*dictionaries(spec), *([spec.weights] if spec.folder is None else [])]:
+        path = local_path(name)
+        if path is None:
+            with ways_out(spec):
+                raise OSError(f"{FILES[name].name} of {spec.name} is not on this machine.")
+        pin = pin_of(name)
+        if pin is None:
+            fetch(name)  # says how to consent
+        else:
+            yield _compare(path, *pin)
+    if spec.is_bundle and spec.folder is not None:
+        hashes = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))["sha256"]
+        for name, expected in hashes.items():
+            yield _compare(spec.folder / name, "sha256", expected)
+    elif spec.folder is not None:
+        yield _recognise(spec.folder / spec.weights)
+
+
+def _compare(path: Path, kind: str, expected: str) -> Check:
+    got = digest(path, kind)
+    found = f"{kind} {got}" + ("" if got == expected else f", expected {expected}")
+    return Check(str(path), got == expected, found)
+
+
+def _recognise(path: Path) -> Check:
+    """The weights of a folder are held to nothing, but may be published ones."""
+    got = digest(path, "sha256")
+    known = [file.path for file in FILES.values() if file.sha256 == got]
+    what = f"the published {known[0]}" if known else "no published file, nothing to hold it to"
+    return Check(str(path), True, f"sha256 {got}: {what}")
+
+
+def _describe(model: Model) -> Check:
+    n_weights = sum(parameter.numel() for parameter in model.network.parameters())
+    return Check(
+        "structure",
+        True,
+        f"{n_weights:,} weights, all finite, in {model.spec.shape.n_layers} layers; vocabulary "
+        f"{model.vocabulary.name} of {len(model.vocabulary):,} tokens",
+    )
+
+
+# ---- expected output -----------------------------------------------------------------------------
+
+
+def record_expected(folder: Path | str, tokens: list[int], *, card: str = "") -> Path:
+    """Write ``expected.json`` into a bundle: what its weights make of one sentence.
+
+    Parameters
+    ----------
+    folder
+        The bundle.
+    tokens
+        The sentence, special tokens included.
+    card
+        Where the output was computed, in words.
+    """
+    model = load(folder)
+    vector = _compute(model, tokens)
+    content = {
+        "tokens": tokens,
+        "vector": vector,
+        "tolerance": _TOLERANCE * max(abs(value) for value in vector),
+        "card": card,
+    }
+    target = Path(folder) / EXPECTED
+    with replacing(target) as beside:
+        beside.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    return target
+
+
+def _check_output(model: Model) -> Check:
+    path = model.spec.folder / EXPECTED if model.spec.folder else None
+    if path is None or not path.is_file():
+        return Check("output", True, "none stored to compare with")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tokens, expected = [int(t) for t in content["tokens"]], content["vector"]
+        tolerance = float(content["tolerance"])
+        got = _compute(model, tokens)
+        off = max(abs(float(a) - float(b)) for a, b in zip(got, expected, strict=True))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return Check("output", False, f"{path} cannot be used ({error!r})")
+    found = f"embedding of {len(tokens)} tokens differs by at most {off:.2g}"
+    # Written this way round, an output that is not a number is wrong.
+    return Check("output", off <= tolerance, f"{found} (tolerance {tolerance:.2g})")
+
+
+def _compute(model: Model, tokens: list[int]) -> list[float]:
+    """The embedding of one sentence as the model's authors read it, by the plain encoder."""
+    import torch
+
+    spec, special = model.spec, model.vocabulary.special
+    with torch.inference_mode():
+        (hidden,) = model.encoder(
+            torch.tensor([tokens]), hidden_layer=spec.shape.layer_index(spec.hidden_layer)
+        )
+    if spec.pooling == "cls":
+        return hidden[0].tolist()
+    genes = [i for i, token in enumerate(tokens) if token not in special.values()]
+    return hidden[genes].mean(dim=0).tolist()

@@ -1,0 +1,178 @@
+"""Folders in the layout that checkpoints are published in, and that fine-tuning elsewhere leaves.
+
+``config.json`` of a BERT, ``model.safetensors`` or ``pytorch_model.bin``, and perhaps the model's
+own dictionaries (``token_dictionary_*.pkl`` and the three others) or a ``vocabulary.json`` as
+bundles have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .config import BertConfig, Head
+from .vocabulary import GeneVocabulary
+
+#: Class that wrote the checkpoint → what stands on its encoder.
+ARCHITECTURES: dict[str, Head] = {
+    "BertForMaskedLM": "tokens",
+    "BertForPreTraining": "tokens",
+    "BertForSequenceClassification": "cells",
+    "BertForTokenClassification": "genes",
+    "BertModel": "none",
+}
+
+#: Entry of a published config.json → ours; the first seven must be there.
+_SHAPE = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position_embeddings": "n_positions",
+    "hidden_act": "activation",
+    "layer_norm_eps": "layer_norm_eps",
+    "type_vocab_size": "n_token_types",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "pad_token_id": "pad_token",
+    "initializer_range": "initializer_range",
+}
+_REQUIRED = tuple(_SHAPE)[:7]
+
+#: What other values of these would change the computation.
+_EXPECTED: dict[str, object] = {
+    "model_type": "bert",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+}
+
+#: Tokens of a vocabulary → the published dictionaries of that size.
+DICTIONARY_OF_SIZE = {25_426: "gc30M", 20_275: "gc104M"}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def is_published(config: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is of this layout rather than a bundle's."""
+    return "model_type" in config or "architectures" in config
+
+
+def describe_folder(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row of the registry says about a folder of this layout.
+
+    Raises
+    ------
+    ValueError
+        If ``config.json`` is not that of a BERT as it is computed here, or nothing tells which
+        vocabulary the model was trained with.
+    OSError
+        If there are no weights.
+    """
+    head = _head(folder, config)
+    shape = _shape(folder, config)
+    own = _own_vocabulary(folder, shape.n_positions)
+    dictionary = "" if own else _dictionary(folder, shape.vocab_size)
+    has_cls = "cls" in own.special if own else dictionary != "gc30M"
+    return {
+        "name": folder.resolve().name,
+        "system": "geneformer",
+        "shape": shape,
+        "pooling": "cls" if has_cls else "mean",
+        "dictionary": dictionary,
+        "weights": _weights(folder),
+        "folder": folder,
+        "tier": "local",
+        "licence": "not stated",
+        "source": str(config.get("_name_or_path") or folder.resolve()),
+        "head": head,
+        "labels": _labels(folder, config) if head in ("cells", "genes") else (),
+    }
+
+
+def folder_vocabulary(folder: Path, context: int) -> GeneVocabulary:
+    """The vocabulary that lies in the folder itself."""
+    vocabulary = _own_vocabulary(folder, context)
+    if vocabulary is None:
+        raise OSError(f"The dictionaries that were in {folder} are no longer there.")
+    return vocabulary
+
+
+def _head(folder: Path, config: Mapping[str, Any]) -> Head:
+    for entry, expected in _EXPECTED.items():
+        if config.get(entry, expected) != expected:
+            raise ValueError(
+                f"{folder / 'config.json'} says {entry} {config[entry]!r}; expected {expected!r}: "
+                "glm computes BERT encoders with absolute positions."
+            )
+    names = config.get("architectures") or []
+    known = [ARCHITECTURES[name] for name in names if name in ARCHITECTURES]
+    if len(names) != 1 or not known:
+        raise ValueError(
+            f"{folder / 'config.json'} says architectures {names}; expected one of "
+            f"{', '.join(ARCHITECTURES)}: it tells what stands on the encoder."
+        )
+    return known[0]
+
+
+def _shape(folder: Path, config: Mapping[str, Any]) -> BertConfig:
+    missing = [entry for entry in _REQUIRED if entry not in config]
+    if missing:
+        raise ValueError(
+            f"{folder / 'config.json'} does not say {', '.join(missing)}: it is not the whole "
+            "configuration of a BERT."
+        )
+    given = {ours: config[entry] for entry, ours in _SHAPE.items() if config.get(entry) is not None}
+    return BertConfig(**given)
+
+
+def _weights(folder: Path) -> str:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return name
+    there = sorted(path.name for path in folder.iterdir())
+    raise OSError(
+        f"{folder} has a config.json and no weights: expected {' or '.join(WEIGHTS)} in one piece, "
+        f"found {', '.join(there)}."
+    )
+
+
+def _dictionary(folder: Path, size: int) -> str:
+    if size in DICTIONARY_OF_SIZE:
+        return DICTIONARY_OF_SIZE[size]
+    known = " and ".join(f"{n:,} ({name})" for n, name in DICTIONARY_OF_SIZE.items())
+    raise ValueError(
+        f"{folder / 'config.json'} says a vocabulary of {size:,} tokens; the published ones have "
+        f"{known}. Put the four dictionaries that the model was trained with (token_dictionary_*, "
+        "gene_median_dictionary_*, gene_name_id_dict_*, ensembl_mapping_dict_*, .pkl) or a "
+        "vocabulary.json into the folder."
+    )
+
+
+def _own_vocabulary(folder: Path, context: int) -> GeneVocabulary | None:
+    if (folder / "vocabulary.json").is_file():
+        content = (folder / "vocabulary.json").read_text(encoding="utf-8")
+        return GeneVocabulary.from_dict(json.loads(content))
+    tokens = sorted(folder.glob("token_dictionary_*.pkl"))
+    if len(tokens) > 1:
+        raise ValueError(
+            f"{folder} holds {len(tokens)} token dictionaries ({tokens[0].name}, "
+            f"{tokens[1].name}); expected one, with the three that belong to it."
+        )
+    if not tokens:
+        return None
+    name = tokens[0].stem.removeprefix("token_dictionary_")
+    return GeneVocabulary.from_dictionaries(folder, name, context=context)
+
+
+def _labels(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    named = config.get("id2label") or {}
+    labels = [named.get(str(i)) for i in range(len(named))]
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError(
+            f"{folder / 'config.json'} names its classes {json.dumps(named)[:200]}; expected a "
+            'name for each of "0", "1", and so on.'
+        )
+    return tuple(str(label) for label in labels)

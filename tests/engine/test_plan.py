@@ -1,0 +1,153 @@
+"""The plan: devices, precision, budgets, and what a run will cost."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import glm
+from glm.engine import RunPlan, batches, count_batches, estimate_seconds, make_plan, plan
+from glm.models import BertConfig
+
+V2 = BertConfig(
+    vocab_size=20_275,
+    hidden_size=768,
+    n_layers=12,
+    n_heads=12,
+    intermediate_size=3072,
+    n_positions=4096,
+    activation="relu",
+)
+
+
+def test_the_cpu_by_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chosen = make_plan(config=V2)
+    assert (chosen.device.type, chosen.precision, chosen.budget) == ("cpu", "float32", 6144)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A machine that says it has two GPUs of a given size."""
+
+    def pretend(free: int, *, bf16: bool = True) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: bf16)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "low", "high"), [(2, 8_192, 40_000), (140, 131_072, 131_072)]
+)
+def test_a_gpus_budget_follows_its_memory(cuda, gigabytes, low, high):
+    cuda(gigabytes * 10**9)
+    chosen = make_plan(config=V2)
+    assert (chosen.device.type, chosen.precision) == ("cuda", "float32")
+    assert low <= chosen.budget <= high
+    assert chosen.budget * plan.token_bytes(V2, "bfloat16") <= gigabytes * 10**9
+
+
+def test_an_old_gpu_takes_float32(cuda):
+    cuda(8 * 10**9, bf16=False)
+    assert make_plan(config=V2).precision == "float32"
+    assert make_plan("cuda:1", precision="bfloat16").dtype == torch.bfloat16
+
+
+def test_what_is_not_there_is_refused(cuda):
+    cuda(10**9)
+    with pytest.raises(ValueError, match="'cuda:2' was asked for but there are 2"):
+        make_plan("cuda:2")
+    with pytest.raises(ValueError, match="precision is 'half'; expected 'float32'"):
+        make_plan("cpu", precision="half")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="token budget is 0"):
+        make_plan("cpu", budget=0)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 1000])
+def test_batches_are_counted_as_they_are_cut(made, budget):
+    source = made.source(n_rows=60, rows_per_block=11)
+    blocks = [source.block(i) for i in range(source.n_blocks)]
+    cut = sum(len(list(batches(block, budget))) for block in blocks)
+    assert count_batches((block.lengths for block in blocks), budget) == cut
+
+
+class _Slow:
+    """An executor whose time is known: of tokens, and of pairs of tokens."""
+
+    def hidden(self, tokens, lengths, *, layer, first_only=False):
+        time.sleep(2e-6 * sum(lengths) + 1e-8 * sum(n * n for n in lengths))
+        return torch.zeros(len(lengths), 1)
+
+
+def test_seconds_are_those_of_tokens_and_pairs():
+    lengths = np.random.default_rng(0).integers(50, 2000, 5000)
+    expected = 2e-6 * lengths.sum() + 1e-8 * (lengths**2).sum()
+    seconds, spent = estimate_seconds(
+        _Slow(), make_plan("cpu", budget=6144), lengths, layer=1, first_only=False
+    )
+    assert seconds == pytest.approx(expected, rel=0.35)  # the machine may be busy
+    assert 0 < spent < 5
+
+
+def test_nothing_to_do_takes_no_time():
+    assert estimate_seconds(_Slow(), make_plan("cpu"), np.array([]), layer=1, first_only=False) == (
+        0.0,
+        0.0,
+    )
+
+
+# ---- dry_run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_a_dry_run_tells_and_writes_nothing(make_model, make_cells, v2, tmp_path):
+    model = make_model(v2=v2)
+    adata = make_cells(model.vocabulary, 40)
+    before = adata.copy()
+    found = glm.tl.embed(
+        adata, model, device="cpu", dry_run=True, copy=True, out=tmp_path / "out", token_budget=50
+    )
+    assert isinstance(found, RunPlan)
+    assert not (tmp_path / "out").exists()
+    for part in ("obsm", "uns", "layers", "varm"):
+        assert dict(getattr(adata, part)) == dict(getattr(before, part)) == {}
+    assert adata.obs.columns.tolist() == adata.var.columns.tolist() == []
+
+    n_genes = (adata.X > 0).sum(axis=1).A1
+    framed = 2 if v2 else 0
+    lengths = np.minimum(n_genes, model.vocabulary.n_genes_read)
+    assert found.n_rows == 40
+    assert found.n_rows_usable == int((n_genes > 0).sum()) == 39
+    assert found.n_tokens == int((lengths + framed)[n_genes > 0].sum())
+    assert found.n_rows_truncated == int((n_genes > model.vocabulary.n_genes_read).sum()) > 0
+    assert found.share_truncated == found.n_rows_truncated / 39
+    assert found.n_blocks == 1
+    assert found.n_tokens / 50 < found.n_batches < found.n_rows_usable + 1
+    assert (found.device, found.precision, found.token_budget) == ("cpu", "float32", 50)
+    assert found.result_bytes == 40 * 16 * 4
+    assert found.memory_bytes > found.result_bytes
+    assert found.seconds > 0
+
+
+def test_a_plan_is_shown(make_model, make_cells):
+    model = make_model()
+    found = glm.tl.embed(make_cells(model.vocabulary), model, dry_run=True, device="cpu")
+    text, html = repr(found), found._repr_html_()
+    for part in ("rows", "12, of which 11 usable", "truncated", "tokens", "cpu, float32", "about"):
+        assert part in text
+        assert part in html
+    assert "<table" in html
+
+
+def test_a_dry_run_checks_like_a_run(make_model, make_cells):
+    model = make_model()
+    adata = make_cells(model.vocabulary)
+    adata.X = adata.X * 0.5
+    with pytest.raises(ValueError, match="not whole"):
+        glm.tl.embed(adata, model, dry_run=True)

@@ -1,0 +1,214 @@
+"""``glm.tl.embed`` into a folder: the same bits, gone on with, held to what it was begun with."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import glm
+from glm.engine import Runner, job
+from glm.tl import _cell_source
+
+N_CELLS = 50
+BUDGET = 90
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Blocks of eight cells, so that there are shards to speak of."""
+    monkeypatch.setattr(_cell_source, "_LEAST_ROWS", 8)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
+def model(request, make_model):
+    return make_model(v2=request.param)
+
+
+@pytest.fixture
+def cells(model, make_cells):
+    return make_cells(model.vocabulary, N_CELLS)
+
+
+@pytest.fixture
+def embed(model):
+    def call(adata, **options):
+        options = {"token_budget": BUDGET, "device": "cpu", **options}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", glm.GlmWarning)  # one cell is empty
+            glm.tl.embed(adata, model, **options)
+        return adata.obsm[f"X_{options.get('key_added', 'geneformer')}"]
+
+    return call
+
+
+@pytest.fixture
+def count_batches(monkeypatch):
+    """How many batches were run; ``limit`` stops the run before that batch."""
+
+    class Counter:
+        n, limit = 0, None
+
+    counter, fits = Counter(), Runner._fits
+
+    def counted(self, batch, reducer):
+        if counter.limit is not None and counter.n >= counter.limit:
+            raise KeyboardInterrupt
+        counter.n += 1
+        return fits(self, batch, reducer)
+
+    monkeypatch.setattr(Runner, "_fits", counted)
+    return counter
+
+
+def test_the_same_bits_as_in_memory(cells, embed, tmp_path):
+    expected = embed(cells.copy())
+    got = embed(cells, out=tmp_path / "out")
+    assert type(got) is np.ndarray  # AnnData writes no other
+    assert isinstance(got.base, np.memmap)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "embedding.npy"), expected)
+    assert cells.uns["X_geneformer"]["out"] == str(tmp_path / "out")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"embedding.npy", "manifest.json"}
+
+
+def test_blocks_do_not_depend_on_the_container(cells, embed, tmp_path):
+    import dask.array as da
+    import scipy.sparse as sp
+
+    expected = embed(cells.copy(), out=tmp_path / "csr")
+    for name, matrix in {
+        "csc": sp.csc_matrix(cells.X),
+        "dense": cells.X.toarray().astype(np.int64),
+        "dask": da.from_array(cells.X.toarray(), chunks=(9, 20)),
+    }.items():
+        other = cells.copy()
+        other.X = matrix
+        # The folder of another container's run is gone on with: the counts are the same.
+        np.testing.assert_array_equal(embed(other, out=tmp_path / "csr"), expected)
+        np.testing.assert_array_equal(embed(other, out=tmp_path / name), expected)
+
+
+@pytest.mark.faults
+def test_interrupted_and_gone_on_with(cells, embed, tmp_path, count_batches):
+    expected = embed(cells.copy())
+    whole, count_batches.n = count_batches.n, 0
+    untouched = cells.copy()
+    rounds = 0
+    while True:
+        count_batches.limit = count_batches.n + 7
+        try:
+            got = embed(cells, out=tmp_path / "out")
+            break
+        except KeyboardInterrupt:
+            rounds += 1
+            assert list(cells.obsm) == list(cells.uns) == []
+            assert cells.obs.equals(untouched.obs)
+    assert rounds == -(-whole // 7) - 1
+    assert count_batches.n == whole  # none twice
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_a_finished_run_is_not_repeated(cells, embed, tmp_path, count_batches):
+    expected = np.array(embed(cells, out=tmp_path / "out"))
+    done = count_batches.n
+    np.testing.assert_array_equal(embed(cells, out=tmp_path / "out"), expected)
+    np.testing.assert_array_equal(embed(cells, out=tmp_path / "out", key_added="again"), expected)
+    assert count_batches.n == done
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"hidden_layer": "last"}, "n_layers_run is 2 there and 3 here"),
+        ({"token_budget": 91}, "token_budget is 90 there and 91 here"),
+        ({"pooling": "other"}, "pooling is '.*' there and '.*' here"),
+        ("counts", "counts is '[0-9a-f]{32}' there and"),
+        ("rows", "n_cells is 50 there and 49 here"),
+        ("genes", "genes is '[0-9a-f]{64}' there and"),
+        ("weights", "weights_sha256 is 'unsaved .*' there and"),
+    ],
+    ids=str,
+)
+def test_another_run_is_refused(cells, model, make_model, embed, tmp_path, change, told):
+    embed(cells.copy(), out=tmp_path / "out")
+    options, other_model = {"token_budget": BUDGET, "device": "cpu"}, model
+    if change == "counts":
+        cells.X.data[5] += 1
+    elif change == "rows":
+        cells = cells[:-1].copy()
+    elif change == "genes":
+        cells.var_names = [*cells.var_names[1:], cells.var_names[0]]
+    elif change == "weights":
+        other_model = make_model(v2="cls" in model.vocabulary.special, seed=1)
+    elif "pooling" in change:
+        if "cls" not in model.vocabulary.special:
+            pytest.skip("has one pooling only")
+        options["pooling"] = "mean"
+    else:
+        options |= change
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=f"holds another run: .*{told}"):
+        glm.tl.embed(cells, other_model, out=tmp_path / "out", **options)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert list(cells.obsm) == list(cells.uns) == []
+
+
+def test_the_budget_of_the_first_call_stays(cells, embed, tmp_path):
+    """Chosen by the memory that was free then; a call that does not name one goes on with it."""
+    expected = np.array(embed(cells, out=tmp_path / "out"))
+    got = embed(cells, out=tmp_path / "out", token_budget=None)
+    np.testing.assert_array_equal(got, expected)
+    assert cells.uns["X_geneformer"]["token_budget"] == BUDGET
+
+
+@pytest.mark.faults
+def test_a_begun_shard_is_saved_at_times(cells, embed, tmp_path, count_batches, monkeypatch):
+    monkeypatch.setattr(job, "_SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(job._Shard, "_save", _spied(job._Shard._save, saves := []))
+    embed(cells, out=tmp_path / "out")
+    assert len(saves) == count_batches.n
+
+
+def _spied(function, calls):
+    def spy(self):
+        calls.append(self)
+        return function(self)
+
+    return spy
+
+
+def test_the_result_can_be_changed_but_not_the_file(cells, embed, tmp_path):
+    got = embed(cells, out=tmp_path / "out")
+    got[0] = 7
+    assert not (np.load(tmp_path / "out" / "embedding.npy")[0] == 7).any()
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_the_object_is_written_and_read(cells, embed, tmp_path, form):
+    import anndata as ad
+
+    expected = np.array(embed(cells, out=tmp_path / "out"))
+    getattr(cells, f"write_{form}")(tmp_path / f"cells.{form}")
+    again = getattr(ad, f"read_{form}")(tmp_path / f"cells.{form}")
+    np.testing.assert_array_equal(again.obsm["X_geneformer"], expected)
+    np.testing.assert_array_equal(cells[3:9].copy().obsm["X_geneformer"], expected[3:9])
+
+
+@pytest.mark.faults
+def test_genes_go_on_too(cells, model, tmp_path, count_batches):
+    """Sums over cells: the states of shards are merged in their order."""
+    options = {"of": "genes", "token_budget": BUDGET, "device": "cpu"}
+    with pytest.warns(glm.GlmWarning, match="left out of the means"):
+        expected = glm.tl.embed(cells, model, copy=True, **options).varm["X_geneformer"]
+    whole, count_batches.n = count_batches.n, 0
+    count_batches.limit = whole // 2
+    with pytest.raises(KeyboardInterrupt):
+        glm.tl.embed(cells, model, out=tmp_path / "out", **options)
+    count_batches.limit = None
+    with pytest.warns(glm.GlmWarning, match="left out of the means"):
+        glm.tl.embed(cells, model, out=tmp_path / "out", **options)
+    assert count_batches.n == whole
+    np.testing.assert_array_equal(cells.varm["X_geneformer"], expected)
