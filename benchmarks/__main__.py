@@ -19,6 +19,7 @@ import embed
 import import_time
 import million
 import rank
+import train
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
@@ -26,8 +27,9 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "embed": embed.main,
     "million": million.main,
     "attention": attention.main,
+    "train": train.main,
 }
-VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
+VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers")
 
 
 def machine() -> dict[str, str]:
