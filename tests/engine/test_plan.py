@@ -48,7 +48,7 @@ def cuda(monkeypatch):
 def test_a_gpus_budget_follows_its_memory(cuda, gigabytes, low, high):
     cuda(gigabytes * 10**9)
     chosen = make_plan(config=V2)
-    assert (chosen.device.type, chosen.precision) == ("cuda", "float32")
+    assert (chosen.device.type, chosen.precision) == ("cuda", "bfloat16")
     assert low <= chosen.budget <= high
     assert chosen.budget * plan.token_bytes(V2, "bfloat16") <= gigabytes * 10**9
 

@@ -43,7 +43,7 @@ def embed(
     gene_ids: str | None = None,
     log_normalized: bool = False,
     device: str | None = None,
-    precision: Literal["float32"] | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     token_budget: int | None = None,
     out: str | Path | None = None,
     devices: int | list[int] | str | None = None,
@@ -89,7 +89,9 @@ def embed(
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one.
     precision
-        ``"float32"``, which is also what ``None`` takes.
+        ``"float32"``, or ``"bfloat16"`` for the matrix products (the states between the layers and
+        the LayerNorms stay float32): on GPUs, and on processors that have it, up to twice as fast.
+        ``None`` takes bfloat16 on a GPU that has it, float32 on the CPU.
     token_budget
         Most tokens run at once; ``None`` chooses by the device and its free memory. Results differ
         by less than 1e-5 of the largest value, whatever it is.
