@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import glm
-from glm.engine import RunPlan, batches, count_batches, estimate_seconds, make_plan, plan
+from glm.engine import Items, RunPlan, batches, count_batches, estimate_seconds, make_plan, plan
 from glm.models import BertConfig
 
 V2 = BertConfig(
@@ -77,6 +77,13 @@ def test_batches_are_counted_as_they_are_cut(made, budget):
     assert count_batches((block.lengths for block in blocks), budget) == cut
 
 
+def _items(lengths):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = np.zeros(offsets[-1], np.int32)
+    span = np.stack([np.zeros(lengths.size), lengths], axis=1).astype(np.int32)
+    return Items.one_a_row(np.arange(lengths.size), tokens, offsets, span)
+
+
 class _Slow:
     """An executor whose time is known: of tokens, and of pairs of tokens."""
 
@@ -89,17 +96,30 @@ def test_seconds_are_those_of_tokens_and_pairs():
     lengths = np.random.default_rng(0).integers(50, 2000, 5000)
     expected = 2e-6 * lengths.sum() + 1e-8 * (lengths**2).sum()
     seconds, spent = estimate_seconds(
-        _Slow(), make_plan("cpu", budget=6144), lengths, layer=1, first_only=False
+        _Slow(), make_plan("cpu", budget=6144), lengths, _items(lengths), layer=1, first_only=False
     )
     assert seconds == pytest.approx(expected, rel=0.35)  # the machine may be busy
     assert 0 < spent < 5
 
 
 def test_nothing_to_do_takes_no_time():
-    assert estimate_seconds(_Slow(), make_plan("cpu"), np.array([]), layer=1, first_only=False) == (
-        0.0,
-        0.0,
+    none = np.array([], np.int64)
+    assert estimate_seconds(
+        _Slow(), make_plan("cpu"), none, _items(none), layer=1, first_only=False
+    ) == (0.0, 0.0)
+
+
+def test_few_sentences_stand_for_many():
+    lengths = np.full(1000, 100)
+    seconds, _ = estimate_seconds(
+        _Slow(),
+        make_plan("cpu", budget=6144),
+        lengths,
+        _items(lengths[:3]),
+        layer=1,
+        first_only=False,
     )
+    assert seconds == pytest.approx(1000 * (2e-4 + 1e-4), rel=0.35)
 
 
 # ---- dry_run -----------------------------------------------------------------------------------
@@ -151,3 +171,19 @@ def test_a_dry_run_checks_like_a_run(make_model, make_cells):
     adata.X = adata.X * 0.5
     with pytest.raises(ValueError, match="not whole"):
         glm.tl.embed(adata, model, dry_run=True)
+
+
+def test_a_dry_run_counts_what_is_added_up(make_model, make_cells):
+    model = make_model()
+    adata = make_cells(model.vocabulary)
+    adata.obs["kind"] = ["a", "b", "c"] * (adata.n_obs // 3) + ["a"] * (adata.n_obs % 3)
+    width, n_genes = model.spec.shape.hidden_size, len(model.vocabulary.ids)
+
+    def plan(**options):
+        return glm.tl.embed(adata, model, dry_run=True, device="cpu", **options)
+
+    assert plan(of="genes").result_bytes == 12 * n_genes * width
+    assert plan(of="genes", groupby="kind").result_bytes == 3 * 12 * n_genes * width
+    assert plan(groupby="kind").result_bytes == 3 * 12 * width
+    assert plan(precision="bfloat16").model_bytes > plan().model_bytes
+    assert plan(precision="bfloat16").batch_bytes < plan().batch_bytes

@@ -422,6 +422,20 @@ def test_slots_like_those_of_the_other_verbs(toy: AnnData, tmp_path: Path) -> No
     glm.tl.attention(again, TINY, n_top=2, overwrite=True)
 
 
+def test_a_dry_run_times_the_genes_that_are_asked_for(toy: AnnData) -> None:
+    few = glm.tl.attention(toy, TINY, n_top=2, dry_run=True, copy=True)
+    many = glm.tl.attention(toy, TINY, n_top=100, dry_run=True)
+    assert not toy.varp
+    assert not toy.uns
+    assert few.n_rows == many.n_rows == toy.n_obs
+    assert few.n_tokens == glm.tl.embed(toy, TINY, dry_run=True).n_tokens
+    # Sums, counts: 12 bytes a pair of chosen gene and partner.
+    assert many.result_bytes == 50 * few.result_bytes == 12 * 100 * toy.n_vars
+    assert few.seconds > 0
+    chosen = glm.tl.attention(toy, TINY, n_top=2, partners="chosen", dry_run=True)
+    assert chosen.result_bytes == 12 * 2 * 2
+
+
 def test_genes_follow_the_object(toy: AnnData) -> None:
     glm.tl.attention(toy, TINY, n_top=4, partners="chosen")
     chosen = toy.uns["attention_geneformer"]["genes"]

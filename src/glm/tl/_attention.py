@@ -16,7 +16,7 @@ from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
 from ._attention_choice import check_choice, find_heads, find_layers, named_genes, top_genes
-from ._cell_job import CellJob, Devices, choose_plan, run_job
+from ._cell_job import CellJob, Devices, choose_plan, plan_job, run_job
 from ._gene_axis import check_same_genes, place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct, find_groups
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from scipy.sparse import csr_matrix
 
-    from ..engine import Plan
+    from ..engine import Plan, RunPlan
     from ..engine.pair_sums import Pairs
     from ..engine.run import Executor
 
@@ -56,7 +56,8 @@ def attention(
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
-) -> AnnData | MuData | None:
+    dry_run: bool = False,
+) -> AnnData | MuData | RunPlan | None:
     """Average over cells how much attention chosen genes pay to the other genes.
 
     In each layer and head, the vector of a gene in a cell becomes a weighted mean over all tokens
@@ -117,10 +118,13 @@ def attention(
         Replace what another model or the user put into the slots.
     copy
         Return a copy instead of writing into ``adata``.
+    dry_run
+        Check everything, time a few batches, write nothing, and return the plan, as for
+        :func:`glm.tl.embed`.
 
     Returns
     -------
-    ``None``, or the copy. Sets:
+    ``None``; the copy; or the plan. Sets:
 
     ``adata.varp["attention_<key>"]``
         CSR of float32, genes × genes: the row's gene attends to the column's. Rows of genes that
@@ -152,7 +156,7 @@ def attention(
     >>> adata.varp["attention_geneformer"].shape == (adata.n_vars, adata.n_vars)
     True
     """
-    data, adata = check_target(adata, mod=mod, copy=copy)
+    data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
     check_choice(genes, n_top, partners, adata)
     spec = model.spec if isinstance(model, Model) else get(model)
     vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
@@ -189,6 +193,8 @@ def attention(
     columns = readable_columns(counts) if partners == "all" else chosen
     pairs = _Pairs(chosen, columns, place_of_token(counts, chosen), place_of_token(counts, columns))
     job = attention_job(counts, loaded, groups, read, plan, pairs)
+    if dry_run:
+        return plan_job(job, 12 * len(groups) * chosen.size * columns.size)
     found = average_attention(job, groups, pairs, out=folder, devices=devices, strategy=strategy)
 
     values: dict[slots.Slot, Any] = {}

@@ -176,15 +176,21 @@ def embed_cells(
     return sink.array
 
 
-def plan_job(job: CellJob) -> RunPlan:
-    """What a job would cost: counted, and timed on a few batches."""
+def plan_job(job: CellJob, result_bytes: int) -> RunPlan:
+    """What a job would cost: counted, and timed on a few batches of its own sentences."""
     from ..engine import RunPlan, count_batches, estimate_seconds, memory
 
     counts, model, plan = job.counts, job.model, job.plan
     source, lengths = CellSource(counts), sentence_lengths(counts)
     used = lengths[lengths > 0]
+    first = next((block for block in range(source.n_blocks) if source.n_items(block)), 0)
     seconds, measured = estimate_seconds(
-        job.make_executor(model, plan), plan, used, layer=job.layer, first_only=job.first_only
+        job.make_executor(model, plan),
+        plan,
+        used,
+        source.block(first),
+        layer=job.layer,
+        first_only=job.first_only,
     )
     blocks = (source.lengths(block) for block in range(source.n_blocks))
     n_genes_read = counts.vocabulary.n_genes_read
@@ -206,8 +212,8 @@ def plan_job(job: CellJob) -> RunPlan:
             plan,
             n_weights=sum(parameter.numel() for parameter in model.encoder.parameters()),
             longest=int(used.max(initial=0)),
-            n_rows=counts.n_cells,
         ),
+        result_bytes=result_bytes,
     )
 
 

@@ -17,7 +17,7 @@ from ..models.vocabulary import GeneVocabulary
 from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
 from ._cell_source import cell_items, frame
 from ._gene_axis import check_same_genes
-from ._gene_embeddings import Reading, embed_genes, embed_groups
+from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes
 from ._groups import find_groups
 
 if TYPE_CHECKING:
@@ -195,7 +195,8 @@ def embed(
         check_same_genes(adata, use_raw)
     if dry_run:
         first_only = of == "cells" and pooling == "cls"
-        return plan_job(CellJob(counts, load(model), plan, n_layers_run, first_only))
+        job = CellJob(counts, load(model), plan, n_layers_run, first_only)
+        return plan_job(job, result_bytes(counts, groups, of, spec.shape.hidden_size))
     key = key_added or spec.system
     if of == "genes" or groupby is not None:
         reading = Reading(

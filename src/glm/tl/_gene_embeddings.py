@@ -194,6 +194,13 @@ def average_cells(counts: Counts, model: Model, groups: Groups, reading: Reading
     return GroupVectors(sink.means(), sink.n, sink.n_not_finite)
 
 
+def result_bytes(counts: Counts, groups: Groups, of: str, width: int) -> int:
+    """Bytes that the result takes, with the float64 sums that a mean is made of."""
+    if of == "genes":
+        return 12 * len(groups) * readable_columns(counts).size * width
+    return 4 * counts.n_cells * width if groups.column is None else 12 * len(groups) * width
+
+
 def _facts(counts: Counts, model: Model, reading: Reading) -> dict[str, object]:
     """What the records of both have in common."""
     n_ranked = counts.measures.n_genes_known
