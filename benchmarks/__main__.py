@@ -15,8 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import attention
+import bf16
+import choosing
 import embed
 import import_time
+import layers
+import long_runs
 import million
 import rank
 
@@ -24,8 +28,12 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
     "rank": rank.main,
     "embed": embed.main,
-    "million": million.main,
+    "bf16": bf16.main,
     "attention": attention.main,
+    "long_runs": long_runs.main,
+    "million": million.main,
+    "choosing": choosing.main,
+    "layers": layers.main,
 }
 VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
 
