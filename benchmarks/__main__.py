@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable
 from datetime import date
@@ -50,6 +51,8 @@ def machine() -> dict[str, str]:
         "date": date.today().isoformat(),
         "processor": f"{len(names)} × {names[0]}" if names else platform.processor(),
         "system": platform.platform(),
+        "load": f"{os.getloadavg()[0]:.1f} before the first, with {os.cpu_count()} processors",
+        "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
         "python": platform.python_version(),
         **{name: version(name) for name in VERSIONS},
     }
@@ -60,12 +63,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all by default")
     parser.add_argument("--json", type=Path, help="file to keep the numbers in")
     options = parser.parse_args()
+    measured_on = machine()
     found: dict[str, dict[str, float]] = {}
     for name in options.names or BENCHMARKS:
         print(f"\n== {name}", flush=True)
         found[name] = BENCHMARKS[name]()
     if options.json:
-        content = {"machine": machine(), **found}
+        content = {"machine": measured_on, **found}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

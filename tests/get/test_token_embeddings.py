@@ -103,9 +103,11 @@ def test_nothing_is_written_and_files_are_read(toy: AnnData, tmp_path: Path) -> 
     assert not toy.uns
     toy.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    found = glm.get.token_embeddings(backed, ["cell2"], TINY)["cell2"]
-    np.testing.assert_array_equal(found.vectors, expected.vectors)
-    np.testing.assert_array_equal(found.genes, expected.genes)
+    lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
+    for adata in (backed, lazy):
+        found = glm.get.token_embeddings(adata, ["cell4", "cell2"], TINY)["cell2"]
+        np.testing.assert_array_equal(found.vectors, expected.vectors)
+        np.testing.assert_array_equal(found.genes, expected.genes)
     backed.file.close()
 
 

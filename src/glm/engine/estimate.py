@@ -14,6 +14,7 @@ from .._cards import html_card, text_card
 from .._messages import counted
 from .items import Items, batch_end
 from .plan import Plan, token_bytes
+from .reduce import Reducer
 from .run import Executor, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RunPlan:
         Where, in what precision, and how many tokens at once.
     model_bytes, batch_bytes, result_bytes
         Memory of the weights, of the largest batch, and of the result (of embeddings of cells on
-        disk with ``out=``) with the sums it is made of.
+        disk with ``out=``) with the sums it is made of and their copies while parts merge.
     seconds
         Estimate from a warm-up on this device, as it is now: loading and reading left out.
     seconds_measured
@@ -121,11 +122,13 @@ def estimate_seconds(
     *,
     layer: int,
     first_only: bool,
+    reducer: Reducer | None = None,
 ) -> tuple[float, float]:
     """Seconds that sentences of these lengths take, and seconds spent on finding out.
 
     Runs batches of some of the sentences in ``sample``, of about a few of the lengths, and fits a
-    cost of tokens and one of pairs of tokens.
+    cost of tokens and one of pairs of tokens. ``reducer`` takes them in as it would in the run,
+    since sums over pairs of genes may take as long as the model; it is empty afterwards.
     """
     from scipy.optimize import nnls
 
@@ -137,13 +140,16 @@ def estimate_seconds(
     for length in [chosen[0], *chosen]:  # the first one warms up and is not counted
         number = int(min(max(plan.budget // length, 1), lengths.size))
         batch = _of_length(sample, int(length), number)
-        seconds = _time_batch(executor, plan, batch, layer, first_only)
+        seconds = _time_batch(executor, plan, batch, layer, first_only, reducer)
         if seconds < _BRIEF:  # the faster of two, as something else may have been in the way
-            seconds = min(seconds, _time_batch(executor, plan, batch, layer, first_only))
+            again = _time_batch(executor, plan, batch, layer, first_only, reducer)
+            seconds = min(seconds, again)
         squares = int((batch.lengths.astype(np.int64) ** 2).sum())
         timed.append((batch.tokens.size, squares, seconds))
         if time.perf_counter() - started > _MOST_SECONDS:
             break
+    if reducer is not None:
+        reducer.start()
     known = np.array(timed[1:] or timed, dtype=np.float64)
     # Divided by the tokens, so that each batch weighs alike.
     costs, _ = nnls(known[:, :2] / known[:, :1], known[:, 2] / known[:, 0])
@@ -159,7 +165,12 @@ def _of_length(sample: Items, length: int, number: int) -> Items:
 
 
 def _time_batch(
-    executor: Executor, plan: Plan, batch: Items, layer: int, first_only: bool
+    executor: Executor,
+    plan: Plan,
+    batch: Items,
+    layer: int,
+    first_only: bool,
+    reducer: Reducer | None,
 ) -> float:
     tokens = torch.from_numpy(batch.tokens).to(plan.device)
     lengths = batch.lengths.tolist()
@@ -167,6 +178,8 @@ def _time_batch(
     started = time.perf_counter()
     try:
         hidden = executor.hidden(tokens, lengths, layer=layer, first_only=first_only)
+        if reducer is not None:
+            reducer.update(batch, hidden)
     except (RuntimeError, MemoryError) as error:
         if len(batch) == 1 or not is_out_of_memory(error):
             raise
@@ -174,7 +187,8 @@ def _time_batch(
     if hidden is None:
         halves = np.array_split(np.arange(len(batch)), 2)
         return sum(
-            _time_batch(executor, plan, batch.take(half), layer, first_only) for half in halves
+            _time_batch(executor, plan, batch.take(half), layer, first_only, reducer)
+            for half in halves
         )
     _wait(plan)
     return time.perf_counter() - started

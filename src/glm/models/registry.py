@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .. import _fetch
 from .._cards import html_card
@@ -320,7 +320,7 @@ def bundle_file(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise OSError(f"{folder} is not a whole bundle: {name} is missing.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    got, expected = _fetch.sha256_of(path), config.get("sha256", {}).get(name)
+    got, expected = _fetch.sha256_of(path), config["sha256"].get(name)
     if got != expected:
         raise OSError(
             f"{path} has the sha256 {got}, its config.json says {expected}: the bundle was changed "
@@ -351,6 +351,11 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
             f"{BUNDLE_FORMAT}. Update glm, or save the bundle again with this version."
         )
     try:
+        if not isinstance(content["sha256"], dict):
+            raise TypeError("sha256 holds no names and hashes")
+        head = content.get("head", "tokens")
+        if head not in get_args(Head):
+            raise ValueError(f"head is {head!r}, expected one of {', '.join(get_args(Head))}")
         return ModelSpec(
             name=content["name"],
             system=content["system"],
@@ -362,12 +367,12 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
             licence=content["licence"],
             source=content["source"],
             note=content["note"],
-            head=content.get("head", "tokens"),
+            head=head,
             labels=tuple(content.get("labels", ())),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a glm bundle ({error}); expected name, "
-            "system, shape, pooling, hidden_layer, tier, licence, source and note. A checkpoint in "
-            "the published layout says model_type and architectures."
+            "system, shape, pooling, hidden_layer, tier, licence, source, note and sha256. A "
+            "checkpoint in the published layout says model_type and architectures."
         ) from error

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ..engine.pair_sums import Pairs
     from ..engine.run import Executor
 
+# Genes along each side of the sums that a dry run adds to.
+_MOST_TIMED = 4096
+
 
 def attention(
     adata: AnnData | MuData,
@@ -71,7 +74,8 @@ def attention(
     Time: that of an embedding, and for the chosen genes about as much again as their share of the
     sentences. The full matrices of a cell are never made: memory holds one head's scores of a block
     of 256 chosen genes, the chosen genes' sums of one batch (as a hidden state as wide as they are
-    many), and 12 bytes × groups × chosen genes × partners.
+    many), and 12 bytes × groups × chosen genes × partners, up to four times that while parts of
+    the work merge and means are made.
 
     Parameters
     ----------
@@ -183,18 +187,20 @@ def attention(
         for slot in (("varp", keys.varp(group)), ("varp", keys.n(group)))
     ]
     check_distinct(written, groups)
-    slots.check_free(adata, written, keys.record, model=spec.name, overwrite=overwrite)
+    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
+    check(model=spec.name)
     chosen = (
         top_genes(counts, n_top) if genes is None else named_genes(adata, counts, genes, spec.name)
     )
 
     started = time.perf_counter()
     loaded = load(model)
+    check(model=spec.name, weights_sha256=loaded.weights_sha256)
     columns = readable_columns(counts) if partners == "all" else chosen
     pairs = _Pairs(chosen, columns, place_of_token(counts, chosen), place_of_token(counts, columns))
     job = attention_job(counts, loaded, groups, read, plan, pairs)
     if dry_run:
-        return plan_job(job, 12 * len(groups) * chosen.size * columns.size)
+        return plan_attention(job, groups, pairs)
     found = average_attention(job, groups, pairs, out=folder, devices=devices, strategy=strategy)
 
     values: dict[slots.Slot, Any] = {}
@@ -327,6 +333,21 @@ def average_attention(
     return _Found(reducer.pairs, reducer.n_cells, reducer.n_not_finite)
 
 
+def plan_attention(job: CellJob, groups: Groups, pairs: _Pairs) -> RunPlan:
+    """What it would cost; pairs are counted as if each were found."""
+    from ..engine.pair_sums import PAIR_BYTES, PairSums
+
+    # Sums of some thousand genes take as long to add to as larger ones, and fit anywhere.
+    rows, columns = (
+        np.where(places < 0, -1, places % _MOST_TIMED)
+        for places in (pairs.row_of_token, pairs.column_of_token)
+    )
+    shape = (min(pairs.chosen.size, _MOST_TIMED), min(pairs.columns.size, _MOST_TIMED))
+    reducer = PairSums(rows, columns, shape, device=job.plan.device)
+    n_pairs = len(groups) * pairs.chosen.size * pairs.columns.size
+    return plan_job(job, PAIR_BYTES * n_pairs, reducer)
+
+
 def _on_axes(means: Pairs, pairs: _Pairs, n_vars: int) -> tuple[csr_matrix, csr_matrix]:
     """Spread pairs of chosen genes and partners over genes × genes: means, counts."""
     from scipy.sparse import csr_matrix
@@ -338,7 +359,12 @@ def _on_axes(means: Pairs, pairs: _Pairs, n_vars: int) -> tuple[csr_matrix, csr_
     # Chosen genes and columns are in the order of the axis, so the pairs are in CSR's order.
     parts = (pairs.columns[means.column].astype(wide), indptr.astype(wide))
     shape = (n_vars, n_vars)
-    return csr_matrix((means.mean, *parts), shape), csr_matrix((means.n, *parts), shape)
+    # Each has its places for itself: who drops small values of one changes them where they lie.
+    mean, n = (
+        csr_matrix((means.mean, *parts), shape),
+        csr_matrix((means.n, *parts), shape, copy=True),
+    )
+    return mean, n
 
 
 def _report(

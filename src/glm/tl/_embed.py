@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from ..models.vocabulary import GeneVocabulary
 from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
 from ._cell_source import cell_items, frame
 from ._gene_axis import check_same_genes
-from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes
+from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes, timed_reducer
 from ._groups import find_groups
 
 if TYPE_CHECKING:
@@ -196,7 +197,9 @@ def embed(
     if dry_run:
         first_only = of == "cells" and pooling == "cls"
         job = CellJob(counts, load(model), plan, n_layers_run, first_only)
-        return plan_job(job, result_bytes(counts, groups, of, spec.shape.hidden_size))
+        width = spec.shape.hidden_size
+        reducer = timed_reducer(counts, of, pooling, width, plan.device)
+        return plan_job(job, result_bytes(counts, groups, of, width), reducer)
     key = key_added or spec.system
     if of == "genes" or groupby is not None:
         reading = Reading(
@@ -208,9 +211,11 @@ def embed(
 
     keys = EmbeddingKeys(key)
     written = [("obsm", keys.obsm), ("obs", keys.ok)]
-    slots.check_free(adata, written, keys.record, model=spec.name, overwrite=overwrite)
+    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
+    check(model=spec.name)
     started = time.perf_counter()
     loaded = load(model)
+    check(model=spec.name, weights_sha256=loaded.weights_sha256)
     facts = {"function": "glm.tl.embed", "pooling": pooling}
     job = CellJob(counts, loaded, plan, n_layers_run, pooling == "cls", facts)
     vectors = embed_cells(job, pooling, out=folder, devices=devices, strategy=strategy)
