@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 from collections.abc import Callable
 from datetime import date
@@ -15,8 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import attention
+import bf16
+import choosing
 import embed
 import import_time
+import layers
+import long_runs
 import million
 import rank
 import train
@@ -25,9 +30,13 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
     "rank": rank.main,
     "embed": embed.main,
-    "million": million.main,
+    "bf16": bf16.main,
     "attention": attention.main,
+    "long_runs": long_runs.main,
+    "million": million.main,
     "train": train.main,
+    "choosing": choosing.main,
+    "layers": layers.main,
 }
 VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers")
 
@@ -44,6 +53,8 @@ def machine() -> dict[str, str]:
         "date": date.today().isoformat(),
         "processor": f"{len(names)} × {names[0]}" if names else platform.processor(),
         "system": platform.platform(),
+        "load": f"{os.getloadavg()[0]:.1f} before the first, with {os.cpu_count()} processors",
+        "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
         "python": platform.python_version(),
         **{name: version(name) for name in VERSIONS},
     }
@@ -54,12 +65,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all by default")
     parser.add_argument("--json", type=Path, help="file to keep the numbers in")
     options = parser.parse_args()
+    measured_on = machine()
     found: dict[str, dict[str, float]] = {}
     for name in options.names or BENCHMARKS:
         print(f"\n== {name}", flush=True)
         found[name] = BENCHMARKS[name]()
     if options.json:
-        content = {"machine": machine(), **found}
+        content = {"machine": measured_on, **found}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,18 +9,25 @@ block becomes sentences. Its resident memory is read every tenth of the way, and
 tenth: both should stay as they are. A second process embeds the first 10,000 cells, and its time
 and result are extrapolated to all, beside what the plan of ``dry_run=True`` had said.
 
+Of two published shapes, with random weights, only two dozen of the 10,000 are embedded (after a
+call that is not counted): seconds a token × the tokens that the 10,000 have in that model's
+vocabulary and context × the share of all. That is an extrapolation of an extrapolation: two dozen
+cells stand for a million, and the attention's growth with a sentence's length only as they show it.
+
 Run it with ``python benchmarks/million.py [cells] [embedded cells]``; the data are looked for in
 ``GLM_TEST_DATA``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +36,8 @@ import numpy as np
 
 FILES = ("bmfm_cellxgene", "bmfm_scp1884", "scvi_pbmc_10k_protein_v3")
 MODEL = "geneformer-tiny"
+SHAPES = {"geneformer-v1-10m": "gc30M", "geneformer-v2-104m": "gc104M"}  # and dictionaries
+N_OF_SHAPE = 24  # cells that are embedded with each
 KEPT = (0.3, 0.9)  # share of a cell's counts that a repetition keeps
 N_MADE = 10_000  # cells made at a time
 N_TENTHS = 10
@@ -36,14 +45,20 @@ N_TENTHS = 10
 
 def main(n_cells: int = 1_000_000, n_embedded: int = 10_000) -> dict[str, float]:
     """Measure, print, and return the numbers."""
-    data = Path(os.environ.get("GLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    data = _data()
     with tempfile.TemporaryDirectory() as folder:
         path, part = Path(folder) / "cells.h5ad", Path(folder) / "part.h5ad"
         results = {"n_cells": float(n_cells), **make_cells(data, path, n_cells)}
         results |= _in_process("encode", path)
         make_cells(data, part, min(n_embedded, n_cells))
         results |= _in_process("embed", part)
-    times = n_cells / results["embedded_cells"]
+        times = n_cells / results["embedded_cells"]
+        for name in SHAPES:
+            found = _in_process(name, part)
+            key = name.removeprefix("geneformer-").replace("-", "_")
+            results |= {f"{key}_{what}": value for what, value in found.items()}
+            seconds = found["seconds"] / found["tokens"] * found["tokens_of_all"] * times
+            results[f"{key}_extrapolated_hours"] = seconds / 3600
     results["extrapolated_hours"] = results["embed_seconds"] * times / 3600
     results["extrapolated_result_gb"] = results["embed_result_mb"] * times / 1000
     _print(results)
@@ -114,7 +129,10 @@ def _thinned(counts: Any, rows: np.ndarray, rng: np.random.Generator) -> Any:
 
 def _in_process(what: str, path: Path) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, __file__, what, str(path)], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, __file__, what, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -125,7 +143,7 @@ def _resident_mb(what: str = "VmRSS") -> float:
     return int(line.split()[1]) / 1024
 
 
-def _checked(path: Path) -> tuple[Any, float]:
+def _checked(path: Path, vocabulary: Any = None) -> tuple[Any, float]:
     """The counts of the file as ``embed`` checks them, and the seconds that took."""
     import anndata as ad
 
@@ -133,7 +151,7 @@ def _checked(path: Path) -> tuple[Any, float]:
     from glm.cells import check_counts
 
     adata = ad.read_h5ad(path, backed="r")
-    vocabulary = glm.models.get(MODEL).vocabulary()
+    vocabulary = vocabulary or glm.models.get(MODEL).vocabulary()
     started = time.perf_counter()
     counts = check_counts(
         adata,
@@ -174,6 +192,8 @@ def _encode(path: Path) -> dict[str, float]:
         "slowest_tenth_cells_per_s": min(rates),
         "fastest_tenth_cells_per_s": max(rates),
         "imports_mb": before,
+        **{f"tenth_{i}_cells_per_s": rate for i, rate in enumerate(rates, start=1)},
+        **{f"tenth_{i}_mb": mb for i, mb in enumerate(resident, start=1)},
         "first_tenth_mb": resident[0],
         "last_tenth_mb": resident[-1],
         "peak_mb": _resident_mb("VmHWM"),
@@ -199,6 +219,46 @@ def _embed(path: Path) -> dict[str, float]:
         "embed_result_mb": adata.obsm["X_geneformer"].nbytes / 1e6,
         "embed_peak_mb": _resident_mb("VmHWM"),
     }
+
+
+def _embed_shape(name: str, path: Path) -> dict[str, float]:
+    """Two dozen of the cells with random weights of a published shape."""
+    import anndata as ad
+
+    import glm
+    from glm.tl._cell_source import sentence_lengths
+
+    model = _random_model(name)
+    adata = ad.read_h5ad(path, backed="r")
+    lengths = sentence_lengths(_checked(path, model.vocabulary)[0])
+    rows = np.random.default_rng(1).choice(adata.n_obs, min(N_OF_SHAPE, adata.n_obs), replace=False)
+    rows.sort()
+    few = adata[rows].to_memory()
+    glm.tl.embed(few[:2].copy(), model, device="cpu")
+    started = time.perf_counter()
+    glm.tl.embed(few, model, device="cpu")
+    return {
+        "cells": float(rows.size),
+        "seconds": time.perf_counter() - started,
+        "tokens": float(lengths[rows].sum()),
+        "tokens_of_all": float(lengths.sum()),
+    }
+
+
+def _random_model(name: str) -> Any:
+    import torch
+
+    import glm
+    from glm.models.bert import MaskedLM
+
+    spec = dataclasses.replace(glm.models.get(name), tier="local")
+    vocabulary = glm.models.GeneVocabulary.from_dictionaries(_data() / "geneformer", SHAPES[name])
+    torch.manual_seed(0)
+    return glm.models.Model(spec, vocabulary, MaskedLM(spec.shape).eval())
+
+
+def _data() -> Path:
+    return Path(os.environ.get("GLM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def _warm_up(path: Path) -> None:
@@ -236,11 +296,20 @@ def _print(results: dict[str, float]) -> None:
         f"would take {found['extrapolated_hours']:.1f} h and {found['extrapolated_result_gb']:.2f} "
         "GB"
     )
+    for name in SHAPES:
+        key = name.removeprefix("geneformer-").replace("-", "_")
+        print(
+            f"{name}, random weights: {found[f'{key}_cells']:.0f} cells of "
+            f"{found[f'{key}_tokens'] / found[f'{key}_cells']:,.0f} tokens in "
+            f"{found[f'{key}_seconds']:.1f} s; by its tokens all would take "
+            f"{found[f'{key}_extrapolated_hours']:,.1f} h, extrapolated from these few"
+        )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in ("encode", "embed"):
-        found = {"encode": _encode, "embed": _embed}[sys.argv[1]](Path(sys.argv[2]))
+    work = {"encode": _encode, "embed": _embed} | {n: partial(_embed_shape, n) for n in SHAPES}
+    if len(sys.argv) == 3 and sys.argv[1] in work:
+        found = work[sys.argv[1]](Path(sys.argv[2]))
         print(json.dumps({name: float(value) for name, value in found.items()}))
     else:
         main(*map(int, sys.argv[1:]))

@@ -339,6 +339,17 @@ def test_hashed_once(
             assert len(hashed) == 1 + change
 
 
+def test_a_changed_file_with_the_old_time(cache: Path, name: str, hashed: list[Path]):
+    """As programs leave it that copy or unpack with the time of the original."""
+    file = put(cache / PATH)
+    fetch(name)
+    before = file.stat().st_mtime_ns
+    file.write_bytes(CONTENT[::-1])
+    os.utime(file, ns=(before, before))
+    with glm.settings.override(offline=True), pytest.raises(OSError, match="is not the published"):
+        fetch(name)
+
+
 def test_a_download_is_not_read_again(
     server: Path, cache: Path, name: str, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
 ):

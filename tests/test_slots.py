@@ -203,6 +203,18 @@ def test_another_model_is_refused(adata: AnnData):
     check_free(adata, [("obsm", "X2")], "rec2", model="other", overwrite=False)
 
 
+def test_other_weights_of_the_same_name_are_refused(adata: AnnData):
+    """As of two folders that are both called checkpoint-1000."""
+    mine = {"model": "m", "overwrite": False}
+    write(adata, values(), "rec", {**record(), "weights_sha256": "a"})
+    check_free(adata, SLOTS, "rec", **mine, weights_sha256="a")
+    with pytest.raises(ValueError, match=r"other weights that were called m too \(sha256 a\)"):
+        check_free(adata, SLOTS, "rec", **mine, weights_sha256="b")
+    for unknown in (None, "unsaved"):
+        check_free(adata, SLOTS, "rec", **mine, weights_sha256=unknown)
+    check_free(adata, SLOTS, "rec", model="m", overwrite=True, weights_sha256="b")
+
+
 @pytest.mark.parametrize("slot", [*SLOTS, ("uns", "rec")], ids="/".join)
 def test_what_the_user_put_there_is_refused(adata: AnnData, slot: tuple[str, str]):
     value = {"mine": 1} if slot[0] == "uns" else values()[slot]

@@ -15,16 +15,27 @@ def name_beside(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of ``path`` once the block is through.
 
-    Where the block fails, nothing stays of what it wrote, and ``path`` is as it was.
+    Where the block fails, nothing stays of what it wrote, and ``path`` is as it was. With ``keep``
+    a file that is there stays, also where another process made it in the meantime.
     """
     temporary = name_beside(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:  # on disk before it gets the name
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if not keep or not _add_name(temporary, path):
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _add_name(file: Path, path: Path) -> bool:
+    """Whether ``path`` names a file now: ``file``, unless it did before."""
+    try:
+        os.link(file, path)
+    except OSError:  # it is taken, or this file system has no links
+        return path.exists()
+    return True

@@ -1,6 +1,6 @@
 """Hashes of files, computed once for a file that does not change.
 
-What was computed is remembered by size and time of change: in this process, and for large files
+What was computed is remembered by size and times of change: in this process, and for large files
 of the cache and the mirrors in a small file of the cache: not every process reads 1.3 GB again.
 """
 
@@ -17,7 +17,7 @@ from ._settings import logger, settings
 MEMORY = ".hashes.json"
 WORTH_KEEPING = 2**24  # bytes; hashing fewer takes no longer than keeping book of them
 
-_Mark = tuple[int, int, str, str]  # size, time of change in ns, kind of hash, value
+_Mark = tuple[int, int, int, str, str]  # size, two times of change in ns, kind of hash, value
 _seen: dict[str, _Mark] = {}
 
 
@@ -36,20 +36,20 @@ def digest(path: Path | str, kind: str) -> str:
 
 
 def digest_once(path: Path, kind: str) -> str:
-    """As :func:`digest`, without reading a file again whose size and time are those remembered."""
-    size, time = _size_and_time(path)
+    """As :func:`digest`, without reading a file again whose size and times are those remembered."""
+    now = _size_and_times(path)
     for mark in (_seen.get(str(path)), _on_disk().get(_key(path))):
-        if mark is not None and mark[:3] == (size, time, kind):
-            return mark[3]
+        if mark is not None and mark[:4] == (*now, kind):
+            return mark[4]
     value = digest(path, kind)
-    if _size_and_time(path) == (size, time):  # else it is being written
-        _seen[str(path)] = (size, time, kind, value)
+    if _size_and_times(path) == now:  # else it is being written
+        _seen[str(path)] = (*now, kind, value)
     return value
 
 
 def remember(path: Path, kind: str, value: str) -> None:
     """Keep a hash that was found right for later processes, where the cache can be written."""
-    mark = (*_size_and_time(path), kind, value)
+    mark = (*_size_and_times(path), kind, value)
     _seen[str(path)] = mark
     if mark[0] < WORTH_KEEPING:
         return
@@ -66,9 +66,10 @@ def remember(path: Path, kind: str, value: str) -> None:
         logger.debug("%s cannot be written (%s): hashes are computed again", target, error)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_times(path: Path) -> tuple[int, int, int]:
+    # Programs that copy a file's time set the first one; nothing sets the second one back.
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _key(path: Path) -> str:
@@ -86,7 +87,7 @@ def _on_disk() -> dict[str, _Mark]:
     if not isinstance(content, dict):
         return {}
     return {
-        key: (value[0], value[1], value[2], value[3])
+        key: (value[0], value[1], value[2], value[3], value[4])
         for key, value in content.items()
-        if isinstance(value, list) and [type(part) for part in value] == [int, int, str, str]
+        if isinstance(value, list) and [type(part) for part in value] == [int, int, int, str, str]
     }

@@ -6,10 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class RankKeys:
-    """Slots of a rank encoding under ``key``."""
+class _Keys:
+    """Slots under ``key``, which the user may choose."""
 
     key: str
+
+    def __post_init__(self) -> None:
+        if "/" in self.key:
+            raise ValueError(
+                f"{self.key!r} cannot be part of a slot's name: '/' makes a folder in h5ad and "
+                "zarr files, which could not be read again. Choose a name without it."
+            )
+
+
+@dataclass(frozen=True)
+class RankKeys(_Keys):
+    """Slots of a rank encoding under ``key``."""
 
     @property
     def layer(self) -> str:
@@ -29,10 +41,8 @@ class RankKeys:
 
 
 @dataclass(frozen=True)
-class EmbeddingKeys:
+class EmbeddingKeys(_Keys):
     """Slots of an embedding under ``key``."""
-
-    key: str
 
     @property
     def obsm(self) -> str:
@@ -48,10 +58,9 @@ class EmbeddingKeys:
 
 
 @dataclass(frozen=True)
-class GeneEmbeddingKeys:
+class GeneEmbeddingKeys(_Keys):
     """Slots of gene embeddings under ``key``: of all cells, or of each group of ``groupby``."""
 
-    key: str
     groupby: str | None = None
 
     def varm(self, group: str | None = None) -> str:
@@ -66,10 +75,9 @@ class GeneEmbeddingKeys:
 
 
 @dataclass(frozen=True)
-class GroupEmbeddingKeys:
+class GroupEmbeddingKeys(_Keys):
     """Slots of the mean cell embeddings of the groups of ``groupby`` under ``key``."""
 
-    key: str
     groupby: str
 
     @property
@@ -78,10 +86,9 @@ class GroupEmbeddingKeys:
 
 
 @dataclass(frozen=True)
-class AttentionKeys:
+class AttentionKeys(_Keys):
     """Slots of attention under ``key``: over all cells, or over each group of ``groupby``."""
 
-    key: str
     groupby: str | None = None
 
     def varp(self, group: str | None = None) -> str:

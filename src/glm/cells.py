@@ -108,7 +108,8 @@ def check_counts(
     _refuse(rules.about_values(place, summary, log_normalized=log_normalized))
     measures = measure(matrix, genes.target, undo_log=log_normalized)
     found += rules.about_counts(place, genes, vocabulary, measures, column=column, model=model)
-    found.append(rules.find_depth(measures, summary, whole=not summary.n_fractional))
+    depth = rules.find_depth(measures, summary, whole=not summary.n_fractional)
+    found += [] if depth is None else [depth]
     _refuse(found)
     _tell(found)
     facts = {
@@ -132,9 +133,9 @@ def _refuse(found: Sequence[Finding]) -> None:
 
 def _tell(found: Sequence[Finding]) -> None:
     """One warning, whatever there is to be warned of."""
-    warnings = [f.found.rstrip(".") for f in found if f.severity == "warning"]
+    warnings = [finding.found for finding in found if finding.severity == "warning"]
     if warnings:
-        warn(f"{'; '.join(warnings)}. glm.pp.check says what to do about it.")
+        warn(f"{' '.join(warnings)} glm.pp.check says what to do about it.")
 
 
 def check_target(
@@ -164,7 +165,7 @@ def modality(data: Any, mod: str | None) -> Any:
     """The modality that ``mod`` names, or the object itself."""
     if mod is None:
         return data
-    if not (hasattr(data, "mod") and type(data).__module__.partition(".")[0] == "mudata"):
+    if not _is_mudata(data):
         raise TypeError(
             f"mod={mod!r} names a modality of a MuData, and this is of type {type(data).__name__}. "
             "Leave mod out."
@@ -172,6 +173,10 @@ def modality(data: Any, mod: str | None) -> Any:
     if mod not in data.mod:
         raise KeyError(f"There is no modality {mod!r}; the MuData has {', '.join(data.mod)}.")
     return data.mod[mod]
+
+
+def _is_mudata(data: Any) -> bool:
+    return hasattr(data, "mod") and type(data).__module__.partition(".")[0] == "mudata"
 
 
 def check_anndata(adata: Any, *, copy: bool = False) -> None:
@@ -182,12 +187,11 @@ def check_anndata(adata: Any, *, copy: bool = False) -> None:
     from anndata import AnnData
 
     if not isinstance(adata, AnnData):
-        mods = [str(name) for name in getattr(adata, "mod", ())]
-        which = f" Name the modality with the counts: mod={mods[0]!r}." if mods else ""
-        several = f" (there are {', '.join(mods)})" if len(mods) > 1 else ""
+        mods = [f"mod={str(name)!r}" for name in adata.mod] if _is_mudata(adata) else []
+        which = f" Name the one with the counts: {' or '.join(mods)}." if mods else ""
         raise TypeError(
             f"Got a {type(adata).__name__}, expected an AnnData, or a MuData and one of its "
-            f"modalities.{which}{several}"
+            f"modalities.{which}"
         )
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(
@@ -225,5 +229,5 @@ def _log_names(genes: GeneMap) -> None:
         ("par_y", "ids name the Y copy of a pseudoautosomal gene and were kept apart"),
     ):
         if count := genes.kinds.get(kind, 0):
-            examples = first_names(genes.examples[kind])
+            examples = first_names(genes.examples[kind], total=count)
             logger.info("%s gene ids: %s (%s)", f"{count:,}", what, examples)

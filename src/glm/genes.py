@@ -154,14 +154,14 @@ def find_species(
             "species",
             "error",
             f"{share(n_other, len(names))} gene names are of another species than the vocabulary's "
-            f"({vocabulary.species}): {first_names(found)}.",
+            f"({vocabulary.species}): {first_names(found, total=n_other)}.",
             f"Map them to {vocabulary.species} orthologues first, or use a model of that species.",
         )
     return Finding(
         "species",
         "warning",
-        f"{share(n_other, len(names))} gene ids are of another species ({first_names(found)}) and "
-        "are not read.",
+        f"{share(n_other, len(names))} gene ids are of another species "
+        f"({first_names(found, total=n_other)}) and are not read.",
         "Where species were mixed, leave cells and genes of the other one out.",
     )
 

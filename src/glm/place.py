@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ._keys import ENSEMBL_ID
 from .encode.counts import iter_blocks
 from .genes import looks_like_ids
@@ -104,28 +106,38 @@ class Place:
 
     def elsewhere(self) -> str:
         """What to pass instead: the layers, ``raw`` or ``X`` that look like counts."""
-        adata = self.adata
-        # A rank layer is of whole numbers too; it has a record of its name.
-        layers = [str(n) for n in adata.layers if n != self.layer and n not in adata.uns]
-        ways = [f"layer={name!r}" for name in layers if looks_like_counts(adata.layers[name])]
-        raw = None if self.use_raw else adata.raw
-        if raw is not None and looks_like_counts(raw.X):
-            ways.append("use_raw=True")
-        if (self.use_raw or self.layer is not None) and looks_like_counts(adata.X):
+        others = self.others()
+        ways = [option for option, _, matrix in others if looks_like_counts(matrix)]
+        if (self.use_raw or self.layer is not None) and looks_like_counts(self.adata.X):
             ways.append("neither layer= nor use_raw= for adata.X")
         if ways:
             look = "which looks" if len(ways) == 1 else "which look"
             return f"Pass {' or '.join(ways)}, {look} like raw counts"
-        searched = ", ".join([*layers, *(["adata.raw"] if raw is not None else [])])
-        none = f" (there are {searched}; none looks like them)" if searched else ""
-        return f"Pass layer= with raw counts{none}"
+        searched = [name for _, name, _ in others]
+        none = f" (there are {', '.join(searched)}; none looks like them)"
+        if len(searched) == 1:
+            none = f" ({searched[0]} does not look like them)"
+        return f"Pass layer= with raw counts{none if searched else ''}"
+
+    def others(self) -> list[tuple[str, str, Any]]:
+        """Every other layer, and ``raw``: the option that takes it, its name, its matrix."""
+        layers, raw = self.adata.layers, None if self.use_raw else self.adata.raw
+        # A rank layer is of whole numbers too; it has a record of its name.
+        names = [name for name in layers if name != self.layer and name not in self.adata.uns]
+        found = [(f"layer={str(name)!r}", str(name), layers[name]) for name in names]
+        return found if raw is None else [*found, ("use_raw=True", "adata.raw", raw.X)]
 
 
 def looks_like_counts(matrix: Any) -> bool:
     """Whether the first cells hold whole numbers, and not only 0 and 1."""
+    values = first_values(matrix)
+    return bool(values.size and values.min() >= 0 and values.max() > 1 and not (values % 1).any())
+
+
+def first_values(matrix: Any) -> np.ndarray:
+    """What the first cells hold but zeros: nothing where it is no matrix of numbers, or empty."""
     try:
         _, block = next(iter_blocks(matrix, block_rows=500))
     except (TypeError, StopIteration):
-        return False  # what is no matrix of numbers, or an empty one, holds no counts
-    values = block.data
-    return bool(values.size and values.min() >= 0 and values.max() > 1 and not (values % 1).any())
+        return np.zeros(0)
+    return block.data

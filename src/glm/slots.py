@@ -50,9 +50,18 @@ def plain(value: Any) -> Any:
 
 
 def check_free(
-    adata: AnnData, slots: list[Slot], record_key: str, *, model: str, overwrite: bool
+    adata: AnnData,
+    slots: list[Slot],
+    record_key: str,
+    *,
+    model: str,
+    overwrite: bool,
+    weights_sha256: str | None = None,
 ) -> None:
     """Refuse slots that hold something other than an earlier result of the same model.
+
+    The name tells; and, where they are known, the weights, since folders of different models may
+    have the same name.
 
     Raises
     ------
@@ -70,8 +79,12 @@ def check_free(
             continue
         mine = ours if attribute == "uns" else slot in written
         if mine and record["model"] == model:
-            continue
-        holds = f"the result of {record['model']}" if mine else "something glm did not write"
+            there = record.get("weights_sha256")
+            if not _are_others(there, weights_sha256):
+                continue
+            holds = f"the result of other weights that were called {model} too (sha256 {there})"
+        else:
+            holds = f"the result of {record['model']}" if mine else "something glm did not write"
         raise ValueError(
             f"adata.{attribute}[{name!r}] already holds {holds}. Pass another key_added, or "
             "overwrite=True to replace it."
@@ -125,6 +138,11 @@ def keeping(result: Any, folder: Path | None = None) -> Iterator[None]:
             f"The result was computed and is not lost: it is this error's .result{where}."
         )
         raise
+
+
+def _are_others(there: str | None, here: str | None) -> bool:
+    """Whether two hashes of weights are known and differ; weights without a file have none."""
+    return there != here and not {there, here} & {None, "unsaved"}
 
 
 def _is_ours(record: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -228,6 +229,28 @@ def test_other_facts_are_refused(tmp_path):
     WorkFolder(tmp_path / "out", {"model": "a", "pooling": "mean", "n_cells": 5})
 
 
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
+    """Both find no manifest; the second must not put its own over the first one's."""
+    write = WorkFolder._write_manifest
+
+    def late(folder, **options):
+        monkeypatch.setattr(WorkFolder, "_write_manifest", write)
+        WorkFolder(tmp_path / "out", {"model": "a"})
+        write(folder, **options)
+
+    monkeypatch.setattr(WorkFolder, "_write_manifest", late)
+    with pytest.raises(ValueError, match="model is 'a' there and 'b' here"):
+        WorkFolder(tmp_path / "out", {"model": "b"})
+    WorkFolder(tmp_path / "out", {"model": "a"})
+
+
+def test_a_disk_without_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *a: (_ for _ in ()).throw(PermissionError("no links")))
+    WorkFolder(tmp_path / "out", {"model": "a"})
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    WorkFolder(tmp_path / "out", {"model": "a"})
+
+
 @pytest.mark.parametrize("what", ["file", "folder", "manifest", "json"])
 def test_foreign_paths_are_refused(tmp_path, what):
     path = tmp_path / "out"
@@ -259,6 +282,28 @@ def test_a_damaged_shard_is_named(made, tmp_path, how):
     np.testing.assert_array_equal(
         _gathered(found[1], found[0], *found[2:]), _in_memory("pool", made)
     )
+
+
+@pytest.mark.faults
+def test_damage_anywhere_is_told_or_harms_nothing(tmp_path):
+    folder, rng = WorkFolder(tmp_path / "out", {}), np.random.default_rng(0)
+    vectors = rng.normal(size=(20, 4))
+    folder.write(0, job.Saved({"vector": vectors}, (0, 5), 100))
+    path = tmp_path / "out" / "shards" / "000000.npz"
+    whole, told = path.read_bytes(), set()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        try:
+            saved = folder.read(0)
+        except OSError as error:
+            told.add(str(error).partition(" (")[0])
+        else:
+            assert saved.place == (0, 5)
+            assert saved.budget == 100
+            np.testing.assert_array_equal(saved.state["vector"], vectors)
+    assert told == {f"{path} is damaged"}
 
 
 @pytest.mark.faults

@@ -167,6 +167,13 @@ def test_31_streamed(cells, embed, rank_encode, expected, results, tmp_path, sou
     np.testing.assert_array_equal(adata.layers["rank_geneformer"].toarray(), ranks)
 
 
+@pytest.mark.parametrize("source", [_lazy, _lazy_matrix, _on_disk, _dask])
+def test_30_view_of_what_is_streamed(cells, embed, expected, tmp_path, source):
+    view = source(cells.copy(), tmp_path, "h5ad")[[4, 1, 2]]
+    embed(view)
+    np.testing.assert_array_equal(view.obsm[KEY], expected[[4, 1, 2]])
+
+
 def test_31_lazily_read_ids(cells, embed, expected, tmp_path):
     """Columns of a lazily read ``var`` are no pandas."""
     cells.var["ensembl_id"] = cells.var_names.to_numpy()

@@ -40,6 +40,18 @@ def toy() -> AnnData:
     return glm.datasets.toy_cells(n_cells=6, n_genes=150)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_modality(toy: AnnData) -> None:
+    import mudata
+
+    both = mudata.MuData({"rna": toy.copy()})
+    expected = glm.get.token_embeddings(toy, ["cell3"], TINY)["cell3"].vectors
+    found = glm.get.token_embeddings(both, ["cell3"], TINY, mod="rna")["cell3"].vectors
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TypeError, match=r"Got a MuData.* mod='rna'"):
+        glm.get.token_embeddings(both, ["cell3"], TINY)
+
+
 @pytest.mark.parametrize("layer", [0, "second_to_last", "last"])
 def test_states_are_those_of_the_plain_encoder(
     cells: AnnData, model: Model, layer: str | int
@@ -91,9 +103,11 @@ def test_nothing_is_written_and_files_are_read(toy: AnnData, tmp_path: Path) -> 
     assert not toy.uns
     toy.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    found = glm.get.token_embeddings(backed, ["cell2"], TINY)["cell2"]
-    np.testing.assert_array_equal(found.vectors, expected.vectors)
-    np.testing.assert_array_equal(found.genes, expected.genes)
+    lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
+    for adata in (backed, lazy):
+        found = glm.get.token_embeddings(adata, ["cell4", "cell2"], TINY)["cell2"]
+        np.testing.assert_array_equal(found.vectors, expected.vectors)
+        np.testing.assert_array_equal(found.genes, expected.genes)
     backed.file.close()
 
 

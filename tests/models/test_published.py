@@ -419,6 +419,14 @@ def test_a_vocabulary_as_bundles_have_it(small, make_vocabulary: Callable[..., G
     assert get(folder).pooling == "cls"
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"name": "a"}'])
+def test_a_damaged_vocabulary(small, content: str):
+    folder, _ = small()
+    (folder / "vocabulary.json").write_text(content)
+    with pytest.raises(ValueError, match=r"vocabulary\.json is no vocabulary .*Copy it"):
+        load(folder)
+
+
 def test_a_missing_dictionary(small):
     folder, _ = small()
     (folder / "gene_median_dictionary_own.pkl").unlink()
@@ -441,6 +449,18 @@ def test_a_missing_dictionary(small):
         ({"architectures": None}, "tells what stands on the encoder"),
         ({"hidden_size": ...}, "does not say hidden_size"),
         ({"vocab_size": ..., "hidden_act": ...}, "does not say vocab_size, hidden_act"),
+        ({"vocab_size": None}, "does not say vocab_size"),
+        (
+            {"hidden_size": "16"},
+            r"config\.json describes no BERT: hidden_size is '16'; expected a w",
+        ),
+        ({"num_attention_heads": 0}, "n_heads is 0; expected a whole number of at least 1"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12'; expected a number"),
+        ({"architectures": [["BertModel"]]}, "expected one of"),
+        (
+            {"architectures": ["BertForTokenClassification"], "id2label": ["a", "b"]},
+            "expected a name for each",
+        ),
     ],
 )
 def test_other_configurations(small, changes: dict[str, Any], said: str):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import glm
@@ -148,7 +149,7 @@ def test_a_bundle_cannot_take_a_known_name(
     assert get("./geneformer-v1-10m").tier == "local"
 
 
-@pytest.mark.parametrize("missing", ["name", "shape", "pooling", "tier", "note"])
+@pytest.mark.parametrize("missing", ["name", "shape", "pooling", "tier", "note", "sha256"])
 def test_configurations_of_something_else_are_refused(
     make_model: Callable[..., Model], tmp_path: Path, missing: str
 ):
@@ -158,6 +159,18 @@ def test_configurations_of_something_else_are_refused(
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=f"does not describe a glm bundle .*{missing}"):
         get(folder)
+
+
+@pytest.mark.parametrize("change", [{"sha256": []}, {"head": "x"}, {"labels": 5}], ids=str)
+def test_damaged_configurations_are_refused(
+    make_model: Callable[..., Model], tmp_path: Path, change: dict[str, object]
+):
+    folder = make_model().save(tmp_path)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | change))
+    for look in (get, glm.models.load, glm.models.verify):
+        with pytest.raises(ValueError, match="does not describe a glm bundle"):
+            look(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, "null"])
@@ -195,10 +208,13 @@ def test_list():
 
 
 @pytest.mark.parametrize(
-    ("layer", "index"), [("last", 6), ("second_to_last", 5), (0, 0), (1, 1), (6, 6)]
+    ("layer", "index"),
+    [("last", 6), ("second_to_last", 5), (0, 0), (1, 1), (6, 6), (np.int64(3), 3)],
 )
 def test_layer_index(layer: str | int, index: int):
-    assert get("geneformer-v1-10m").shape.layer_index(layer) == index
+    found = get("geneformer-v1-10m").shape.layer_index(layer)
+    assert found == index
+    assert type(found) is int  # for records and files
 
 
 @pytest.mark.parametrize("layer", [7, -2, "first", "5", 1.0, True, None], ids=repr)
@@ -217,6 +233,9 @@ def test_shapes_that_cannot_be():
         BertConfig(10, 10, 1, 3, 10, 10)
     with pytest.raises(ValueError, match="'relu' or 'gelu'"):
         BertConfig(10, 8, 1, 2, 10, 10, "tanh")  # type: ignore[arg-type]
+    for number in (0, -1, "4", 4.0, True, None):
+        with pytest.raises(ValueError, match=r"n_heads is .*; expected a whole number of at"):
+            BertConfig(10, 8, 1, number, 10, 10)  # type: ignore[arg-type]
 
 
 def test_rows_cannot_be_changed():

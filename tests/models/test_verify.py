@@ -96,10 +96,11 @@ def test_an_expected_output_that_cannot_be_used(bundle: Path, content: str):
         verify(bundle)
 
 
-def test_an_output_that_is_not_a_number(bundle: Path):
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_an_output_that_is_not_a_number(bundle: Path, place: int):
     record_expected(bundle, TOKENS)
     content = json.loads((bundle / "expected.json").read_text())
-    content["vector"][0] = float("nan")
+    content["vector"][place] = float("nan")
     (bundle / "expected.json").write_text(json.dumps(content))
     with pytest.raises(RuntimeError, match=r"WRONG +output"):
         verify(bundle)

@@ -109,8 +109,9 @@ def test_hash_depends_on_everything(make_vocabulary: Callable[..., GeneVocabular
         (lambda v: {"medians": np.where(v.tokens == 9, np.inf, v.medians)}, "not above zero"),
         (lambda v: {"tokens": v.tokens + 1}, "not 0 to 61, each once"),
         (lambda v: {"tokens": np.maximum(v.tokens, 3)}, "not 0 to 61, each once"),
+        (lambda v: {"special": {"pad": 0, "cls": 1}}, "only one of <cls> and <eos>"),
     ],
-    ids=["short", "twice", "zero", "nan", "infinite", "gap", "same"],
+    ids=["short", "twice", "zero", "nan", "infinite", "gap", "same", "cls"],
 )
 def test_what_does_not_fit_together_is_refused(
     make_vocabulary: Callable[..., GeneVocabulary], change, message: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from itertools import accumulate
 
 import pytest
@@ -17,11 +18,25 @@ TOLERANCE = 1e-5
 LENGTHS = [1, 5, 31, 32, 33, 160, 2_048, 300, 300, 700, 40, 40, 40, 1]  # equal neighbours too
 
 needs_onednn = pytest.mark.skipif(
-    not fast._onednn_works(), reason="this PyTorch has no oneDNN linear operator"
+    not fast._onednn_works(torch.float32), reason="this PyTorch has no oneDNN linear operator"
 )
 both_kernels = pytest.mark.parametrize(
     "kernels", ["torch", pytest.param("onednn", marks=needs_onednn)]
 )
+both_kernels_in_bfloat16 = pytest.mark.parametrize(
+    "kernels",
+    [
+        "torch",
+        pytest.param(
+            "onednn",
+            marks=pytest.mark.skipif(
+                not fast._onednn_works(torch.bfloat16),
+                reason="this processor or PyTorch has no bfloat16 products of oneDNN",
+            ),
+        ),
+    ],
+)
+both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 
 def random_bert(config: BertConfig) -> Bert:
@@ -151,30 +166,106 @@ def test_wrong_input_is_named(bert: Bert) -> None:
         packed.hidden(torch.arange(490, 501), [11], layer=1)
     with pytest.raises(ValueError, match="hidden layer 4 does not exist"):
         packed.hidden(tokens, [10], layer=4)
-    with pytest.raises(ValueError, match=r"dtype is torch\.bfloat16, expected"):
-        PackedBert(bert, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"dtype is torch\.float16, expected"):
+        PackedBert(bert, dtype=torch.float16)
     with pytest.raises(ValueError, match=r"holds torch\.float16 weights"):
         PackedBert(Bert(BertConfig(9, 8, 1, 2, 8, 4)).half())
     with pytest.raises(ValueError, match="kernels is 'fast'"):
         PackedBert(bert, kernels="fast")
 
 
+@pytest.fixture
+def _tried_anew() -> Iterator[None]:
+    """What was found out about the processor and the operator is forgotten before and after."""
+    for known in (fast._onednn_works, fast._float32_pays):
+        known.cache_clear()
+    yield
+    for known in (fast._onednn_works, fast._float32_pays):
+        known.cache_clear()
+
+
+@both_types
+@pytest.mark.usefixtures("_tried_anew")
 def test_without_onednn_it_falls_back_or_says_so(
+    bert: Bert, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert PackedBert(bert, dtype=dtype).kernels == "torch"
+    with pytest.raises(RuntimeError, match="PyTorch whose oneDNN has it"):
+        PackedBert(bert, dtype=dtype, kernels="onednn")
+
+
+@both_types
+@pytest.mark.usefixtures("_tried_anew")
+@pytest.mark.parametrize("wrong", [lambda *_: torch.zeros(32, 8), None])
+def test_an_operator_that_gives_something_else_is_not_used(
+    dtype: torch.dtype, wrong: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong, raising=False)
+    assert not fast._onednn_works(dtype)
+
+
+@pytest.mark.usefixtures("_tried_anew")
+def test_what_onednn_has_for_float32_says_nothing_of_bfloat16(
     bert: Bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast._onednn_works.cache_clear()
-    fast._onednn_pays.cache_clear()
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert PackedBert(bert).kernels == "torch"
-    with pytest.raises(RuntimeError, match="PyTorch built with oneDNN"):
-        PackedBert(bert, kernels="onednn")
-    fast._onednn_works.cache_clear()
-    fast._onednn_pays.cache_clear()
+    ops = torch.ops.mkldnn
+    monkeypatch.setattr(ops, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    assert PackedBert(bert, dtype=torch.bfloat16).kernels == "torch"
 
 
-def test_an_operator_that_gives_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in (lambda *_: torch.zeros(32, 8), None):
-        fast._onednn_works.cache_clear()
-        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong, raising=False)
-        assert not fast._onednn_works()
-    fast._onednn_works.cache_clear()
+# ---- bfloat16 ----------------------------------------------------------------------------------
+
+
+@both_kernels_in_bfloat16
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_bfloat16_is_near_at_every_layer(kernels: str, activation: str) -> None:
+    bert = random_bert(BertConfig(500, 64, 3, 1, 128, 2_048, activation))
+    parts = sentences(LENGTHS, 500)
+    packed = PackedBert(bert, dtype=torch.bfloat16, kernels=kernels)
+    starts = list(accumulate(LENGTHS, initial=0))[:-1]
+    for layer in range(4):
+        expected = plain(bert, parts, layer)
+        hidden = packed.hidden(torch.cat(parts), LENGTHS, layer=layer)
+        assert hidden.dtype == torch.float32
+        # Eight bits of a number: each step is off by up to 1/256, and errors of many average out.
+        assert (hidden - expected).norm() < 0.01 * expected.norm()
+        first = packed.hidden(torch.cat(parts), LENGTHS, layer=layer, first_only=True)
+        assert (first - expected[starts]).norm() < 0.01 * expected[starts].norm()
+    tokens = torch.cat(parts)
+    single = PackedBert(bert, kernels=kernels).hidden(tokens, LENGTHS, layer=0)
+    assert torch.equal(packed.hidden(tokens, LENGTHS, layer=0), single)
+
+
+@both_kernels_in_bfloat16
+def test_the_residual_stream_stays_float32(kernels: str) -> None:
+    """Where the layers add nothing, what runs through them keeps all its bits."""
+    bert = random_bert(BertConfig(500, 64, 3, 1, 128, 300, "gelu"))
+    with torch.no_grad():
+        for layer in bert.layers:
+            for linear in (layer.attention.output, layer.down):
+                linear.weight.zero_()
+                linear.bias.zero_()
+    parts = sentences([200, 3], 500)
+    packed = PackedBert(bert, dtype=torch.bfloat16, kernels=kernels)
+    hidden = packed.hidden(torch.cat(parts), [200, 3], layer=3)
+    torch.testing.assert_close(hidden, plain(bert, parts, 3), atol=TOLERANCE, rtol=0)
+
+
+def test_bfloat16_copies_linear_weights_and_nothing_else(bert: Bert) -> None:
+    before = {name: (p.data_ptr(), p.clone()) for name, p in bert.named_parameters()}
+    packed = PackedBert(bert, dtype=torch.bfloat16)
+    assert packed.bert is bert
+    for name, p in bert.named_parameters():
+        assert p.data_ptr() == before[name][0]
+        assert p.dtype == torch.float32
+        assert torch.equal(p, before[name][1])
+    for own, given in zip(packed._layers, bert.layers, strict=True):
+        for (name, mine), (_, theirs) in zip(
+            own.named_parameters(), given.named_parameters(), strict=True
+        ):
+            if "norm" in name:
+                assert mine is theirs
+            else:
+                assert mine.dtype == torch.bfloat16
+                assert torch.equal(mine, theirs.bfloat16())

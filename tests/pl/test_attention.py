@@ -144,6 +144,39 @@ def test_groups_have_panels_of_one_order_and_scale(adata: AnnData) -> None:
     assert draw(adata, groupby="type", groups="B").texts[0].get_text() == "B (7 cells)"
 
 
+def test_the_legend_stands_beside_the_first_row_and_tells_of_all_groups(adata: AnnData) -> None:
+    """What is above the scale or in too few cells in any panel, not only in the one beside it."""
+    adata.varp["attention_m_type_T_NK"][2, 5] = 9.0
+    first, second = draw(adata, groupby="type", annotation="half", vmax=5.0)
+    assert first.get_legend() is None
+    assert second.get_legend() is not None
+    (scale,) = [inset for inset in second.child_axes if inset.get_ylabel()]
+    assert scale.get_ylabel() == "attention × tokens"
+    assert scale._colorbar.extend in ("max", "both")
+    adata.varp["attention_m_type_B_n"].data[:] = 50
+    _, second = draw(adata, groupby="type", min_cells=30)
+    assert "grey: too few cells" in [text.get_text() for text in second.texts]
+
+
+def test_five_groups_are_three_and_two(adata: AnnData) -> None:
+    groups = list("abcde")
+    for group in groups:
+        slot = f"attention_m_kind_{group}"
+        adata.varp[slot], adata.varp[f"{slot}_n"] = slots_of(0)
+    adata.uns["attention_m_by_kind"] = {"groups": groups, "n_cells_of_group": np.ones(5, int)}
+    axes = draw(adata, groupby="kind", annotation="half")
+    assert [ax.get_subplotspec().rowspan.start for ax in axes] == [0, 0, 0, 1, 1]
+    assert [ax.get_legend() is not None for ax in axes] == [False, False, True, False, False]
+
+
+def test_genes_without_a_label_are_in_the_legend(adata: AnnData) -> None:
+    adata.var["half"] = pd.Series({"G0": "even", "G3": "odd"})
+    ax = draw(adata, annotation="half")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["even", "odd", "none"]
+    ax = draw(adata, gene="G0", genes=None, annotation="half", n_partners=1)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["none"]
+
+
 def test_many_genes_are_counted_not_named(adata: AnnData) -> None:
     from anndata import AnnData
 
@@ -200,6 +233,13 @@ def test_rankings_of_groups_share_an_axis(adata: AnnData) -> None:
     assert first.get_title(loc="left") == "T/NK (1,200 cells)\nG2 attends to"
     assert first.get_xlabel() == "attention × tokens"
     assert second.get_legend() is not None
+
+
+def test_a_group_without_partners_says_so(adata: AnnData) -> None:
+    adata.varp["attention_m_type_B_n"].data[:] = 5
+    first, second = draw(adata, gene="G2", groupby="type")
+    assert len(labels(first.yaxis)) > 1
+    assert [text.get_text() for text in second.texts] == ["no pair in 10 cells"]
 
 
 def test_names_of_another_column(adata: AnnData) -> None:

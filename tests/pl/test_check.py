@@ -51,6 +51,15 @@ def test_the_line_parts_what_is_cut_off(adata):
     assert f"{n_cut} of {adata.n_obs}" in genes.get_title(loc="left")
 
 
+def test_numbers_are_written_as_everywhere(adata):
+    genes, coverage = glm.pl.check(adata, TINY)
+    genes.figure.canvas.draw()
+    told = [label.get_text() for label in genes.get_xticklabels()]
+    assert "1,000" in told
+    shares = [label.get_text() for label in coverage.get_xticklabels()]
+    assert all(share.endswith("%") and ".0" not in share for share in shares)
+
+
 def test_a_line_far_off_does_not_squeeze_the_picture(adata):
     few = adata[:, :200].copy()
     genes, _ = glm.pl.check(few, TINY)

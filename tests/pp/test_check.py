@@ -81,9 +81,20 @@ def unknown_names(adata):
     adata.var_names = [f"nobody{i}" for i in range(adata.n_vars)]
 
 
-@fault("gene ids", "error", "regions of a genome", r"mdata\['rna'\]")
+@fault("gene ids", "error", "regions of a genome", r"mod='rna'")
 def peaks(adata):
     adata.var_names = [f"chr1:{i}-{i + 500}" for i in range(adata.n_vars)]
+
+
+@fault("gene ids", "error", "None of the 20 names", r"turn the object round with adata\.T")
+def turned(adata):
+    return adata.T.copy()
+
+
+@fault("gene ids", "error", "None of the 20 names", r"turn the object round with adata\.T")
+def turned_symbols(adata):
+    adata.var_names = _symbols(adata)
+    return adata.T.copy()
 
 
 @fault("gene names", "error", "2 of 3,000 .* missing", "Name every gene")
@@ -116,6 +127,12 @@ def versions(adata):
     adata.var_names = adata.var_names + ".4"
 
 
+@fault("versions", "note", r"3,000 ids carry a version \(.* and 2,997 more\)", "left off")
+def versions_of_all(adata):
+    """Few of them are kept as examples, but all are counted."""
+    adata.var_names = adata.var_names + ".4"
+
+
 @fault("copies on Y", "note", "1 ids name the Y copy", "kept apart")
 def par_y(adata):
     adata.var_names = ["ENSG00000002586.20_PAR_Y", *adata.var_names[1:]]
@@ -131,17 +148,17 @@ def dates(adata):
     adata.var_names = ["1-Mar", "2-Sep", *adata.var_names[2:]]
 
 
-@fault("repeated genes", "warning", "1 columns share a gene", "parts of one gene")
+@fault("repeated genes", "warning", "1 column shares a gene", "parts of one gene")
 def repeated(adata):
     adata.var_names = [adata.var_names[1], *adata.var_names[1:]]
 
 
-@fault("repeated names", "note", r"1 names stand for several columns", "ambiguous")
+@fault("repeated names", "note", r"1 name stands for several columns", "ambiguous")
 def ambiguous(adata):
     adata.var_names = ["TBCE", "TBCE", *adata.var_names[2:]]
 
 
-@fault("repeated names", "note", r"numbered \(nobody-1\)", "Ensembl ids")
+@fault("repeated names", "note", r"numbered, .* \(nobody-1\)", "Ensembl ids")
 def numbered(adata):
     adata.var_names = ["nobody", "nobody-1", *adata.var_names[2:]]
 
@@ -195,7 +212,30 @@ def counts_nowhere(adata):
     adata.raw = adata.copy()
 
 
-@fault("values", "error", r"1 values that are not finite \(first: nan in cell 'cell1'", "mend")
+@fault(
+    "values",
+    "error",
+    "negative values .* scaled",
+    r"adata\.raw does not look like them\), or use_raw=True with log_normalized=True, since",
+)
+def scaled_beside_its_logarithm(adata):
+    """What scanpy's first tutorial leaves behind."""
+    adata.X = np.log1p(_normalised(adata))
+    adata.raw = adata.copy()
+    adata.X = adata.X - adata.X.mean(axis=0)
+
+
+@fault(
+    "values", "error", "negative values .* scaled", "layer='counts', which looks like raw counts.$"
+)
+def scaled_beside_counts_and_a_logarithm(adata):
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = np.log1p(_normalised(adata))
+    adata.raw = adata.copy()
+    adata.X = adata.X - adata.X.mean(axis=0)
+
+
+@fault("values", "error", r"1 value that is not finite \(first: nan in cell 'cell1'", "mend")
 def not_a_number(adata):
     adata.X = adata.X.toarray()
     adata.X[1, 5] = np.nan
@@ -435,7 +475,7 @@ def test_numbers_are_those_of_the_verbs(cells: ad.AnnData):
     cells.var_names = [*cells.var_names[:-500], *(f"ENSG9{i:010d}" for i in range(500))]
     cells.var_names = [cells.var_names[1], *cells.var_names[1:]]
     report = glm.pp.check(cells, TINY)
-    with pytest.warns(glm.GlmWarning, match="share a gene"):
+    with pytest.warns(glm.GlmWarning, match="shares? a gene"):
         glm.tl.rank_encode(cells, TINY)
     record = cells.uns["rank_geneformer"]
     n_genes = report.cells["n_genes_known"]
@@ -454,6 +494,21 @@ def test_symbols_are_told_as_if_they_were_mapped(cells: ad.AnnData):
     assert report.assumed == "glm.pp.map_genes had been called"
     assert "as if glm.pp.map_genes had been called" in " ".join(str(report).split())
     pd.testing.assert_frame_equal(report.cells, good.cells)
+
+
+def test_another_species_is_not_told_as_if_it_were_mapped(cells: ad.AnnData):
+    """Some hundreds of mouse symbols are written as human ones are."""
+    cells.var_names = [*_symbols(cells)[:100], *(f"Abc{i}" for i in range(2_900))]
+    report = glm.pp.check(cells, TINY)
+    assert report.assumed == ""
+    assert set(by_topic(report)) == {"species", "values", "depth"}
+
+
+def test_nothing_is_said_of_the_share_of_no_counts(cells: ad.AnnData):
+    cells.X = np.zeros(cells.shape, np.float32)
+    found = by_topic(glm.pp.check(cells, TINY))
+    assert not {"coverage", "depth"} & set(found)
+    assert "20 of 20 (100%) cells" in found["empty cells"].found
 
 
 def test_a_loaded_model(make_model, make_cells):
@@ -502,7 +557,7 @@ def test_a_modality(cells: ad.AnnData):
     assert report.to_frame().equals(glm.pp.check(cells, TINY).to_frame())
     with pytest.raises(KeyError, match="no modality 'atac'"):
         glm.pp.check(both, TINY, mod="atac")
-    with pytest.raises(TypeError, match="expected an AnnData"):
+    with pytest.raises(TypeError, match=r"expected an AnnData.* mod='rna' or mod='other'"):
         glm.pp.check(both, TINY)
 
 
@@ -547,8 +602,9 @@ def test_names_of_nothing_are_refused(cells: ad.AnnData, options, message: str):
 
 
 def test_only_an_anndata_is_looked_at():
-    with pytest.raises(TypeError, match="expected an AnnData"):
-        glm.pp.check(np.ones((3, 3)), TINY)
+    for data in (np.ones((3, 3)), pd.DataFrame({"a": [1]})):
+        with pytest.raises(TypeError, match=f"Got a {type(data).__name__}, expected an AnnData"):
+            glm.pp.check(data, TINY)
 
 
 # ---- real cells ---------------------------------------------------------------------------------

@@ -348,7 +348,10 @@ def test_cells_that_are_not_finite_are_left_out(make_model: Callable[..., Model]
         pytest.param({"genes": []}, ValueError, "genes is empty", id="empty"),
         pytest.param({"genes": "CD3D"}, TypeError, r"expected a list.*\['CD3D'\]", id="text"),
         pytest.param({"genes": ["x", "y"]}, KeyError, "2 of 2.*x, y", id="unknown"),
-        pytest.param({"n_top": 0}, ValueError, "n_top is 0; expected at least 1", id="n_top"),
+        pytest.param({"n_top": 0}, ValueError, "n_top is 0; expected a whole", id="n_top"),
+        pytest.param(
+            {"n_top": 2.5}, ValueError, r"n_top is 2\.5; expected a whole", id="n_top 2.5"
+        ),
         pytest.param({"n_top": 2, "partners": "some"}, ValueError, "'all' or 'ch", id="partners"),
         pytest.param({"n_top": 2, "layers": 0}, ValueError, "layers is 0; expected one", id="0"),
         pytest.param({"n_top": 2, "layers": 99}, ValueError, "one or several of 1 to", id="99"),
@@ -420,6 +423,64 @@ def test_slots_like_those_of_the_other_verbs(toy: AnnData, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="already holds something glm did not write"):
         glm.tl.attention(again, TINY, n_top=2)
     glm.tl.attention(again, TINY, n_top=2, overwrite=True)
+
+
+def test_small_values_can_be_dropped_from_the_means_alone(toy: AnnData) -> None:
+    glm.tl.attention(toy, TINY, n_top=3)
+    means, n = toy.varp["attention_geneformer"], toy.varp["attention_geneformer_n"]
+    before = n.toarray()
+    means.data[::2] = 0
+    means.eliminate_zeros()  # in place
+    np.testing.assert_array_equal(n.toarray(), before)
+
+
+def test_numbers_of_numpy(toy: AnnData, tmp_path: Path) -> None:
+    same = toy.copy()
+    glm.tl.attention(toy, TINY, n_top=3, layers=2, heads=1, token_budget=500, scale_by_length=True)
+    glm.tl.attention(
+        same,
+        TINY,
+        n_top=np.int64(3),
+        layers=np.array([2]),
+        heads=np.int8(1),
+        token_budget=np.int64(500),
+        scale_by_length=np.True_,
+        out=tmp_path / "out",
+    )
+    assert (same.varp["attention_geneformer"] != toy.varp["attention_geneformer"]).nnz == 0
+
+
+def test_a_dry_run_times_the_genes_that_are_asked_for(toy: AnnData) -> None:
+    few = glm.tl.attention(toy, TINY, n_top=2, dry_run=True, copy=True)
+    many = glm.tl.attention(toy, TINY, n_top=100, dry_run=True)
+    assert not toy.varp
+    assert not toy.uns
+    assert few.n_rows == many.n_rows == toy.n_obs
+    assert few.n_tokens == glm.tl.embed(toy, TINY, dry_run=True).n_tokens
+    # A pair of chosen gene and partner: what making its mean takes.
+    assert many.result_bytes == 50 * few.result_bytes == 44 * 100 * toy.n_vars
+    assert few.seconds > 0
+    chosen = glm.tl.attention(toy, TINY, n_top=2, partners="chosen", dry_run=True)
+    assert chosen.result_bytes == 44 * 2 * 2
+    toy.obs["label"] = ["a", "b", "c"] * 3
+    grouped = glm.tl.attention(toy, TINY, n_top=2, groupby="label", dry_run=True)
+    assert grouped.result_bytes == 3 * few.result_bytes
+
+
+def test_a_dry_run_adds_to_the_sums_too(toy: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many genes, and in sums that are smaller than those of the run would be."""
+    sides = []
+    update = PairSums.update
+
+    def spy(self: PairSums, batch: Items, hidden: torch.Tensor) -> None:
+        update(self, batch, hidden)
+        sides.append((self.shape, hidden.numel(), int((self.state()["n"] > 0).sum())))
+
+    monkeypatch.setattr(PairSums, "update", spy)
+    monkeypatch.setattr("glm.tl._attention._MOST_TIMED", 16)
+    glm.tl.attention(toy, TINY, n_top=50, dry_run=True)
+    assert len(sides) >= 2
+    assert all(shape == (1, 16, 16) and n > 16 * 16 and met > 0 for shape, n, met in sides)
 
 
 def test_genes_follow_the_object(toy: AnnData) -> None:

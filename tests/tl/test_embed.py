@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -239,6 +240,28 @@ def test_saved_and_named_by_its_folder(cells: AnnData, model: Model, tmp_path: P
     assert cells.uns["X_geneformer"]["weights_sha256"] == "unsaved"
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        functools.partial(glm.tl.embed),
+        functools.partial(glm.tl.embed, of="genes"),
+        functools.partial(glm.tl.embed, groupby="kind"),
+        functools.partial(glm.tl.attention, n_top=2),
+    ],
+    ids=["cells", "genes", "groups", "attention"],
+)
+def test_a_folder_of_the_same_name_with_other_weights(
+    cells: AnnData, make_model: Callable[..., Model], tmp_path: Path, verb: Callable[..., None]
+):
+    cells.obs["kind"] = ["a", "b"] * (cells.n_obs // 2) + ["a"] * (cells.n_obs % 2)
+    folders = [make_model(seed=i).save(tmp_path / str(i) / "checkpoint") for i in range(2)]
+    verb(cells, folders[0])
+    verb(cells, folders[0])
+    with pytest.raises(ValueError, match=r"other weights that were called .* too"):
+        verb(cells, folders[1])
+    verb(cells, folders[1], overwrite=True)
+
+
 def test_the_geneformer_function_is_the_same(cells: AnnData, model: Model):
     expected = vectors_of(cells, model, pooling="mean", hidden_layer="last")
     other = cells.copy()
@@ -337,6 +360,17 @@ def test_two_keys_side_by_side(cells: AnnData, model: Model):
     assert set(cells.obs) == {"a_ok", "b_ok"}
     assert cells.uns["X_a"]["n_layers_run"] == 1
     assert cells.uns["X_b"]["n_layers_run"] == 2
+
+
+def test_a_name_that_files_could_not_give_back(cells: AnnData, model: Model):
+    for verb in (
+        functools.partial(glm.tl.embed),
+        functools.partial(glm.tl.embed, of="genes"),
+        functools.partial(glm.tl.attention, n_top=2),
+    ):
+        with pytest.raises(ValueError, match="'a/b' cannot be part of a slot's name"):
+            verb(cells, model, key_added="a/b")
+    assert not cells.uns
 
 
 def test_a_cell_of_the_notebook_run_twice(cells: AnnData, model: Model):

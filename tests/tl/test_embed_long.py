@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import glm
-from glm.engine import Runner, job
+from glm.engine import Runner, WorkFolder, job
 from glm.tl import _cell_source
 
 N_CELLS = 50
@@ -128,7 +130,7 @@ def test_a_finished_run_is_not_repeated(cells, embed, tmp_path, count_batches):
         ("counts", "counts is '[0-9a-f]{32}' there and"),
         ("rows", "n_cells is 50 there and 49 here"),
         ("genes", "genes is '[0-9a-f]{64}' there and"),
-        ("weights", "weights_sha256 is 'unsaved .*' there and"),
+        ("weights", "encoder_sha256 is '[0-9a-f]{64}' there and"),
     ],
     ids=str,
 )
@@ -154,6 +156,63 @@ def test_another_run_is_refused(cells, model, make_model, embed, tmp_path, chang
         glm.tl.embed(cells, other_model, out=tmp_path / "out", **options)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     assert list(cells.obsm) == list(cells.uns) == []
+
+
+def test_weights_that_were_changed_in_memory(cells, make_model, tmp_path):
+    """The hash of the file that they were read from says nothing of them then."""
+    model = glm.models.load(make_model().save(tmp_path / "model"))
+    glm.tl.embed(cells, model, out=tmp_path / "out")
+    with torch.no_grad():
+        model.encoder.embeddings.norm.bias += 1
+    with pytest.raises(ValueError, match="holds another run: encoder_sha256 is"):
+        glm.tl.embed(cells, model, out=tmp_path / "out", overwrite=True)
+
+
+def test_a_second_run_beside_it(cells, embed, tmp_path, monkeypatch):
+    """The slower one finds the shards gone, and takes the result."""
+    expected = np.array(embed(cells.copy()))
+    finish = WorkFolder.finish
+
+    def overtaken(folder, name, write):
+        monkeypatch.setattr(WorkFolder, "finish", finish)
+        embed(cells.copy(), out=tmp_path / "out")
+        finish(folder, name, write)
+
+    monkeypatch.setattr(WorkFolder, "finish", overtaken)
+    np.testing.assert_array_equal(embed(cells, out=tmp_path / "out"), expected)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"embedding.npy", "manifest.json"}
+
+
+def test_killed_just_before_the_shards_are_gone(cells, embed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "drop_shards", lambda folder: None)
+        expected = np.array(embed(cells.copy(), out=tmp_path / "out"))
+    assert (tmp_path / "out" / "shards").exists()
+    np.testing.assert_array_equal(embed(cells, out=tmp_path / "out"), expected)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"embedding.npy", "manifest.json"}
+
+
+def test_shards_that_are_there_need_no_room(cells, embed, tmp_path, monkeypatch, count_batches):
+    """A disk that held all when the run began holds it when the run goes on."""
+    n_bytes = 4 * cells.n_obs * embed(cells.copy()).shape[1]
+    Usage = type(shutil.disk_usage(tmp_path))
+    free = 2 * n_bytes
+
+    def usage(path):
+        held = sum(file.stat().st_size for file in (tmp_path / "out").rglob("*.npz"))
+        return Usage(free, held, free - min(held, n_bytes))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    count_batches.limit = count_batches.n + 8
+    with pytest.raises(KeyboardInterrupt):
+        embed(cells.copy(), out=tmp_path / "out")
+    count_batches.limit = None
+    embed(cells, out=tmp_path / "out")
+
+
+def test_a_budget_that_is_no_whole_number(cells, embed, tmp_path):
+    with pytest.raises(ValueError, match=r"token_budget is 90\.5; expected a whole number"):
+        embed(cells, token_budget=90.5, out=tmp_path / "out")
 
 
 def test_the_budget_of_the_first_call_stays(cells, embed, tmp_path):

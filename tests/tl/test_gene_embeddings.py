@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -263,6 +264,24 @@ def test_groups_go_by_name_not_by_code(toy: AnnData) -> None:
         np.testing.assert_array_equal(
             part.varm[f"X_geneformer_kind_{group}"], renumbered.varm[f"X_geneformer_kind_{group}"]
         )
+
+
+@QUIET
+@pytest.mark.parametrize("labels", ["text", "categories"])
+def test_groups_of_a_lazily_read_object(toy: AnnData, tmp_path: Path, labels: str) -> None:
+    if labels == "categories":
+        toy.obs["kind"] = pd.Categorical(toy.obs["kind"], categories=["c", "b", "a", "unused"])
+    toy.write_h5ad(tmp_path / "cells.h5ad")
+    lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
+    for verb in (
+        functools.partial(glm.tl.embed, of="genes"),
+        functools.partial(glm.tl.attention, n_top=3),
+    ):
+        for adata in (toy, lazy):
+            verb(adata, "geneformer-tiny", groupby="kind")
+    for group in "abc":
+        key = f"X_geneformer_kind_{group}"
+        np.testing.assert_array_equal(lazy.varm[key], toy.varm[key])
 
 
 # ---- slots -------------------------------------------------------------------------------------

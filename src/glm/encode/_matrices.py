@@ -103,13 +103,18 @@ def find_kind(matrix: Any) -> str | None:
     if not (hasattr(matrix, "shape") and hasattr(matrix, "dtype")):
         return None
     library = type(matrix).__module__.partition(".")[0]
-    if library == "dask" and hasattr(matrix, "chunks"):
+    if hasattr(matrix, "chunks") and "dask" in _libraries(matrix):  # AnnData makes views of them
         return "dask"
     if library in ("h5py", "zarr"):
         return "file"
     if library == "anndata" and getattr(matrix, "format", None) in ("csr", "csc"):
         return f"backed {matrix.format}"
     return None
+
+
+def _libraries(matrix: Any) -> set[str]:
+    """Where its type and those it is made of come from."""
+    return {kind.__module__.partition(".")[0] for kind in type(matrix).__mro__}
 
 
 def _type_name(matrix: Any) -> str:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from .._cards import html_card, text_card
-from .items import batch_end
+from .._messages import counted
+from .items import Items, batch_end
 from .plan import Plan, token_bytes
+from .reduce import Reducer
 from .run import Executor, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # Enough for a few batches of the largest model on one core.
 _MOST_SECONDS = 15.0
+_BRIEF = 1.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class RunPlan:
     device, precision, token_budget
         Where, in what precision, and how many tokens at once.
     model_bytes, batch_bytes, result_bytes
-        Memory of the weights, of the largest batch, and of the result (on disk with ``out=``).
+        Memory of the weights, of the largest batch, and of the result (of embeddings of cells on
+        disk with ``out=``) with the sums it is made of and their copies while parts merge.
     seconds
         Estimate from a warm-up on this device, as it is now: loading and reading left out.
     seconds_measured
@@ -79,7 +83,8 @@ class RunPlan:
         return {
             "rows": f"{self.n_rows:,}, of which {self.n_rows_usable:,} usable",
             "truncated": f"{truncated} are longer than the context",
-            "tokens": f"{self.n_tokens:,} in {self.n_batches:,} batches, {self.n_blocks:,} blocks",
+            "tokens": f"{self.n_tokens:,} in {counted(self.n_batches, 'batch', 'batches')}, "
+            f"{counted(self.n_blocks, 'block')}",
             "device": f"{self.device}, {self.precision}, {self.token_budget:,} tokens at once",
             "memory": f"{_size(self.memory_bytes)}: weights {_size(self.model_bytes)}, a batch "
             f"{_size(self.batch_bytes)}, result {_size(self.result_bytes)}",
@@ -110,26 +115,41 @@ def count_batches(blocks: Iterable[np.ndarray], budget: int) -> int:
 
 
 def estimate_seconds(
-    executor: Executor, plan: Plan, lengths: np.ndarray, *, layer: int, first_only: bool
+    executor: Executor,
+    plan: Plan,
+    lengths: np.ndarray,
+    sample: Items,
+    *,
+    layer: int,
+    first_only: bool,
+    reducer: Reducer | None = None,
 ) -> tuple[float, float]:
     """Seconds that sentences of these lengths take, and seconds spent on finding out.
 
-    Runs batches of sentences of a few of the lengths, one each, and fits a cost of tokens and one
-    of pairs of tokens. What the tokens are makes no difference to it.
+    Runs batches of some of the sentences in ``sample``, of about a few of the lengths, and fits a
+    cost of tokens and one of pairs of tokens. ``reducer`` takes them in as it would in the run,
+    since sums over pairs of genes may take as long as the model; it is empty afterwards.
     """
     from scipy.optimize import nnls
 
-    if not lengths.size:
+    if not lengths.size or not len(sample):
         return 0.0, 0.0
     started = time.perf_counter()
     chosen = np.unique(np.quantile(lengths, [0.1, 0.5, 0.9], method="nearest")).astype(np.int64)
     timed: list[tuple[int, int, float]] = []
     for length in [chosen[0], *chosen]:  # the first one warms up and is not counted
         number = int(min(max(plan.budget // length, 1), lengths.size))
-        seconds = _time_batch(executor, plan, int(length), number, layer, first_only)
-        timed.append((number * int(length), number * int(length) ** 2, seconds))
+        batch = _of_length(sample, int(length), number)
+        seconds = _time_batch(executor, plan, batch, layer, first_only, reducer)
+        if seconds < _BRIEF:  # the faster of two, as something else may have been in the way
+            again = _time_batch(executor, plan, batch, layer, first_only, reducer)
+            seconds = min(seconds, again)
+        squares = int((batch.lengths.astype(np.int64) ** 2).sum())
+        timed.append((batch.tokens.size, squares, seconds))
         if time.perf_counter() - started > _MOST_SECONDS:
             break
+    if reducer is not None:
+        reducer.start()
     known = np.array(timed[1:] or timed, dtype=np.float64)
     # Divided by the tokens, so that each batch weighs alike.
     costs, _ = nnls(known[:, :2] / known[:, :1], known[:, 2] / known[:, 0])
@@ -138,20 +158,38 @@ def estimate_seconds(
     return seconds, time.perf_counter() - started
 
 
+def _of_length(sample: Items, length: int, number: int) -> Items:
+    """So many sentences nearest to a length, some of them again where there are too few."""
+    nearest = np.argsort(np.abs(sample.lengths - length), kind="stable")[:number]
+    return sample.take(np.resize(nearest, number))
+
+
 def _time_batch(
-    executor: Executor, plan: Plan, length: int, number: int, layer: int, first_only: bool
+    executor: Executor,
+    plan: Plan,
+    batch: Items,
+    layer: int,
+    first_only: bool,
+    reducer: Reducer | None,
 ) -> float:
-    tokens = torch.zeros(length * number, dtype=torch.int32, device=plan.device)
+    tokens = torch.from_numpy(batch.tokens).to(plan.device)
+    lengths = batch.lengths.tolist()
     _wait(plan)
     started = time.perf_counter()
     try:
-        hidden = executor.hidden(tokens, [length] * number, layer=layer, first_only=first_only)
+        hidden = executor.hidden(tokens, lengths, layer=layer, first_only=first_only)
+        if reducer is not None:
+            reducer.update(batch, hidden)
     except (RuntimeError, MemoryError) as error:
-        if number == 1 or not is_out_of_memory(error):
+        if len(batch) == 1 or not is_out_of_memory(error):
             raise
         hidden = None
     if hidden is None:
-        return 2 * _time_batch(executor, plan, length, number // 2, layer, first_only)
+        halves = np.array_split(np.arange(len(batch)), 2)
+        return sum(
+            _time_batch(executor, plan, batch.take(half), layer, first_only, reducer)
+            for half in halves
+        )
     _wait(plan)
     return time.perf_counter() - started
 
@@ -161,15 +199,14 @@ def _wait(plan: Plan) -> None:
         torch.cuda.synchronize(plan.device)
 
 
-def memory(
-    config: BertConfig, plan: Plan, *, n_weights: int, longest: int, n_rows: int
-) -> dict[str, int]:
-    """Bytes of weights, of the largest batch and of the result."""
+def memory(config: BertConfig, plan: Plan, *, n_weights: int, longest: int) -> dict[str, int]:
+    """Bytes of weights and of the largest batch."""
     tokens = max(plan.budget, longest)
+    # In bfloat16 the linear layers have a copy at half their size.
+    bytes_a_weight = 4 if plan.precision == "float32" else 6
     return {
-        "model_bytes": 4 * n_weights,
+        "model_bytes": bytes_a_weight * n_weights,
         "batch_bytes": tokens * token_bytes(config, plan.precision),
-        "result_bytes": 4 * n_rows * config.hidden_size,
     }
 
 

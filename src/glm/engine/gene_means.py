@@ -9,12 +9,16 @@ import torch
 
 from .items import Items
 
+# Of one number of a mean while it is made: the sum, a copy, their quotient, the mean.
+NUMBER_BYTES = 28
+
 
 class GeneMeans:
     """One vector a gene and group: the mean of its hidden states over the cells that read it.
 
-    Sums are kept in float64 where the model runs: 8 bytes × groups × genes × width. A cell whose
-    hidden states are not all finite is left out and counted.
+    Sums are kept in float64 where the model runs: 8 bytes × groups × genes × width; at most
+    :data:`NUMBER_BYTES` a number while the means are made. A cell whose hidden states are not all
+    finite is left out and counted.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ class GeneMeans:
         here = torch.from_numpy(wanted).to(hidden.device)
         states = hidden[here].to(self.device, torch.float64)
         # One addition, and before any number is changed: where memory runs out, nothing was added.
-        sums.total.index_add_(0, torch.from_numpy(place).to(self.device), states)
+        _add_rows(sums.total, torch.from_numpy(place).to(self.device), states)
         sums.n += np.bincount(place, minlength=sums.n.size)
         sums.n_cells += np.bincount(group[used], minlength=self.shape[0])
         sums.n_not_finite += int((~finite).sum())
@@ -133,6 +137,14 @@ class _Sums:
     n: np.ndarray
     n_cells: np.ndarray
     n_not_finite: int
+
+
+def _add_rows(total: torch.Tensor, place: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add rows to those at ``place``, always in the same order."""
+    if total.device.type == "cuda":  # which adds in any order otherwise; this sorts first
+        total.index_put_((place,), rows, accumulate=True)
+    else:
+        total.index_add_(0, place, rows)
 
 
 class GroupMeans:

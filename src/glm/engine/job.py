@@ -70,14 +70,18 @@ def gather(shards: Iterable[State], reducer: Reducer) -> None:
         reducer.start()
         if total:
             reducer.merge(total)
+            total = {}  # sums may be large: each copy is let go of before the next is made
         reducer.merge(state)
+        del state
         if reducer.whole_rows:
             reducer.finish()
         else:
             total = reducer.state()
+            reducer.start()
     if not reducer.whole_rows:
         reducer.start()
         reducer.merge(total)
+        del total
         reducer.finish()
 
 

@@ -10,12 +10,16 @@ import torch
 from .gene_means import groups_of
 from .items import Items
 
+# Of one pair while its mean is made: sum and count, its place, a copy of both, the mean.
+PAIR_BYTES = 44
+
 
 class PairSums:
     """One number a pair of genes and group: the mean over the cells that read both.
 
     Sums are float64 and counts int32, kept where the model runs: 12 bytes × groups × rows ×
-    columns. A cell with a value that is not finite is left out and counted.
+    columns; three copies while parts merge, and at most :data:`PAIR_BYTES` a pair in all, where
+    each is found. A cell with a value that is not finite is left out and counted.
 
     Parameters
     ----------
@@ -174,5 +178,6 @@ def _mean_pairs(total: torch.Tensor, n: torch.Tensor) -> Pairs:
     counts = n.cpu().numpy()
     row, column = np.nonzero(counts)
     count = counts[row, column]
-    mean = (total.cpu().numpy()[row, column] / count).astype(np.float32)
-    return Pairs(row, column, mean, count)
+    mean = total.cpu().numpy()[row, column]
+    mean /= count
+    return Pairs(row, column, mean.astype(np.float32), count)

@@ -53,8 +53,9 @@ def make_plan(
 ) -> Plan:
     """Choose what was not chosen.
 
-    CUDA where there is one, else the CPU; float32. The budget: what is fastest on a CPU; on a GPU
-    what half of its free memory holds for a model of the shape ``config``, within bounds.
+    CUDA where there is one, else the CPU; bfloat16 on a GPU that has it, else float32. The budget:
+    what is fastest on a CPU; on a GPU what half of its free memory holds for a model of the shape
+    ``config``, within bounds.
 
     Raises
     ------
@@ -68,16 +69,25 @@ def make_plan(
         raise ValueError(f"The token budget is {budget}; expected at least 1.")
     if precision not in (None, "float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}; expected 'float32', 'bfloat16' or None.")
-    precise = precision or "float32"
+    precise = precision or _precision(chosen)
     return Plan(chosen, precise, budget or _budget(chosen, precise, config))
 
 
 def token_bytes(config: BertConfig, precision: Precision) -> int:
     """Most memory that one token takes on the device while it passes through a layer."""
     # The hidden state, its queries, keys and values, attention's result, the middle and the sum
-    # that follows, and twice the width between the feed-forward matrices.
+    # that follows, and twice the width between the feed-forward matrices. In bfloat16 the hidden
+    # state, the middle and the sum stay float32.
     width, between = config.hidden_size, config.intermediate_size
-    return (8 * width + 2 * between) * (4 if precision == "float32" else 2) + 8
+    if precision == "float32":
+        return 4 * (8 * width + 2 * between) + 8
+    return 4 * 3 * width + 2 * (5 * width + 2 * between) + 8
+
+
+def _precision(device: torch.device) -> Precision:
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16"
+    return "float32"
 
 
 def _budget(device: torch.device, precision: Precision, config: BertConfig | None) -> int:

@@ -9,14 +9,14 @@
       embedding.npy        the finished result; the shards are gone once it is here
 
 Every file is written beside its place, flushed to the disk, and renamed: whatever kills the process
-at whatever moment, each is whole or absent. One run writes into a folder at a time.
+at whatever moment, each is whole or absent. Of two runs of the same call at once, the slower one
+takes the other's result.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +81,13 @@ class WorkFolder:
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = path
-        self._facts = json.loads(json.dumps(facts))
+        self._facts = json.loads(json.dumps(facts, default=np.generic.item))
         manifest = _read_manifest(path)
         if manifest is None:
             path.mkdir(parents=True, exist_ok=True)
-            self._write_manifest(complete=False)
-        else:
+            self._write_manifest(complete=False, keep=True)
+            manifest = _read_manifest(path)  # of two runs that begin at once, the first one's
+        if manifest is not None:
             _check_same(path, manifest["facts"], self._facts)
 
     def is_complete(self, name: str) -> bool:
@@ -94,6 +95,10 @@ class WorkFolder:
         manifest = _read_manifest(self.path)
         whole = manifest is not None and bool(manifest["complete"])
         return whole and self.result(name).is_file()
+
+    def shard_bytes(self) -> int:
+        """Bytes that shards take on the disk, begun ones too."""
+        return sum(file.stat().st_size for file in (self.path / "shards").glob("*"))
 
     def has(self, number: int) -> bool:
         """Whether a shard is done."""
@@ -131,12 +136,15 @@ class WorkFolder:
         return self.path / name
 
     def finish(self, name: str, write: Callable[[Path], None]) -> None:
-        """Let ``write`` make the result, which is then complete, and let go of the shards."""
+        """Let ``write`` make the result, which is then complete."""
         for left in self.path.glob(".*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
         with replacing(self.result(name)) as beside:
             write(beside)
         self._write_manifest(complete=True)
+
+    def drop_shards(self) -> None:
+        """Let go of the shards, which a finished result needs no more."""
         shutil.rmtree(self.path / "shards", ignore_errors=True)
 
     def _shard(self, number: int) -> Path:
@@ -147,12 +155,16 @@ class WorkFolder:
 
     def _write(self, path: Path, saved: Saved) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        numbers = {"place": np.array(saved.place), "budget": np.array(saved.budget)}
+        numbers = {
+            "place": np.array(saved.place),
+            "budget": np.array(saved.budget),
+            "names": np.array(sorted(saved.state), dtype=str),  # the archive guards contents only
+        }
         arrays = {f"state.{name}": array for name, array in saved.state.items()}
         with replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, **numbers, **arrays)  # type: ignore[arg-type]
 
-    def _write_manifest(self, *, complete: bool) -> None:
+    def _write_manifest(self, *, complete: bool, keep: bool = False) -> None:
         from .. import __version__
 
         content = {
@@ -161,22 +173,28 @@ class WorkFolder:
             "complete": complete,
             "facts": self._facts,
         }
-        with replacing(self.path / _MANIFEST) as beside:
+        with replacing(self.path / _MANIFEST, keep=keep) as beside:
             beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _read(path: Path, only: tuple[str, ...] = ()) -> Saved:
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in only or file.files}
-        block, done = arrays.pop("place").tolist()
-        budget = int(arrays.pop("budget"))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise OSError(
-            f"{path} is damaged ({error}): the disk may have lost it. Delete this one file and "
-            "run the same call again; only it is computed anew."
-        ) from error
-    state = {name.removeprefix("state."): array for name, array in arrays.items()}
+    with path.open("rb") as stream:
+        try:
+            with np.load(stream) as file:
+                arrays = {name: file[name] for name in only or file.files}
+            block, done = arrays.pop("place").tolist()
+            budget = int(arrays.pop("budget"))
+            names = [] if only else arrays.pop("names").tolist()
+            state = {name.removeprefix("state."): array for name, array in arrays.items()}
+            if sorted(state) != names:
+                raise ValueError(f"it holds {', '.join(state)}, not {', '.join(names)}")
+        except MemoryError:
+            raise
+        except Exception as error:  # damage meets whichever step comes first
+            raise OSError(
+                f"{path} is damaged ({error}): the disk may have lost it. Delete this one file and "
+                "run the same call again; only it is computed anew."
+            ) from error
     return Saved(state, (block, done), budget)
 
 

@@ -22,11 +22,13 @@ _MOLECULES_LIMIT = 1_000_000
 _BINARY_GENES = 100
 
 
-def find_depth(measures: Measures, summary: CountSummary, *, whole: bool) -> Finding:
+def find_depth(measures: Measures, summary: CountSummary, *, whole: bool) -> Finding | None:
     """A warning for samples that are no cells and for values cut to 0 and 1."""
     used = measures.n_counts > 0
-    n_counts = float(np.median(measures.n_counts[used])) if used.any() else 0.0
-    n_genes = float(np.median(measures.n_genes[used])) if used.any() else 0.0
+    if not used.any():
+        return None
+    n_counts = float(np.median(measures.n_counts[used]))
+    n_genes = float(np.median(measures.n_genes[used]))
     of_counts = f"{n_counts:,.0f} counts on " if whole else ""
     typical = f"The median cell has {of_counts}{n_genes:,.0f} genes"
     if n_genes > _PSEUDOBULK_GENES:
@@ -50,7 +52,7 @@ def find_depth(measures: Measures, summary: CountSummary, *, whole: bool) -> Fin
             f"{typical}: reads rather than molecules, or sums over many cells.",
             "Fine for reads of single cells; do not embed sums of cells.",
         )
-    if 0 < n_genes < _SHALLOW_GENES:
+    if n_genes < _SHALLOW_GENES:
         return Finding(
             "depth",
             "note",

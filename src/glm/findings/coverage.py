@@ -27,9 +27,11 @@ def find_coverage(
     *,
     model: str,
     column: str,
-) -> Finding:
+) -> Finding | None:
     """An error where hardly any count is on a known gene, a warning where many are not."""
     covered = measures.share_known
+    if not measures.n_counts.any():
+        return None  # nothing but zeros: there are no counts to be shared out
     known = share(genes.n_in_vocabulary, len(labels))
     outside = np.flatnonzero(genes.position < 0)
     if covered < _LEAST_SHARE_OF_COUNTS:

@@ -8,11 +8,11 @@ from ..encode.counts import CountSummary
 from ..encode.measure import Measures
 from ..genes import GeneMap, find_missing, find_species, resolve_names
 from ..models.vocabulary import GeneVocabulary
-from ..place import Place
+from ..place import Place, first_values, looks_like_counts
 from ..report import Finding
 from .coverage import find_coverage, find_subset
 from .names import find_dates, find_id_system, find_kinds, find_summed, may_be_symbols
-from .values import find_bad_values
+from .values import are_logged, find_bad_values
 
 
 def about_names(
@@ -39,6 +39,7 @@ def about_names(
             model=model,
             column=column,
             id_columns=place.id_columns(),
+            cells=place.adata.obs_names,
         ),
         find_summed(place.labels, genes),
         find_dates(genes),
@@ -61,8 +62,18 @@ def about_values(place: Place, summary: CountSummary, *, log_normalized: bool) -
         place=where,
         log_normalized=log_normalized,
         elsewhere=place.elsewhere,
+        log_elsewhere=lambda: _logged_elsewhere(place),
     )
     return [] if found is None else [found]
+
+
+def _logged_elsewhere(place: Place) -> str:
+    """The option that takes what looks like log1p of counts; ``""`` where counts are to be had."""
+    others = place.others()
+    if any(looks_like_counts(matrix) for _, _, matrix in others):
+        return ""
+    ways = (option for option, _, matrix in others if are_logged(first_values(matrix)))
+    return next(ways, "")
 
 
 def about_counts(
@@ -77,7 +88,7 @@ def about_counts(
     """How much of the counts is on known genes, and which genes there are."""
     adata = place.adata
     marks = list(adata.var.get("highly_variable", [False]))
-    return [
+    found = [
         find_coverage(measures, place.labels, genes, model=model, column=column),
         find_subset(
             genes,
@@ -87,3 +98,4 @@ def about_counts(
             n_raw=0 if adata.raw is None else adata.raw.n_vars,
         ),
     ]
+    return [finding for finding in found if finding is not None]

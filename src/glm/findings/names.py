@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
-from .._messages import first_names, share
-from ..genes import GeneMap
+from .._messages import counted, first_names, share
+from ..genes import GeneMap, resolve_names
 from ..models.vocabulary import GeneVocabulary
 from ..report import Finding
 
@@ -36,8 +37,12 @@ def find_id_system(
     model: str,
     column: str,
     id_columns: Sequence[str],
+    cells: Iterable[object] = (),
 ) -> Finding:
-    """Symbols and unknown names are an error, ids mixed with symbols a warning."""
+    """Symbols and unknown names are an error, ids mixed with symbols a warning.
+
+    ``cells`` are the names of the cells: genes, where the two were swapped.
+    """
     n_unknown = genes.kinds.get("unknown", 0)
     gained = 0 if as_symbols is None else as_symbols.n_in_vocabulary - genes.n_in_vocabulary
     if gained > 0 and (genes.n_in_vocabulary == 0 or n_unknown > _SYMBOLS_SHARE * len(names)):
@@ -58,7 +63,7 @@ def find_id_system(
             "error",
             f"{column} are regions of a genome ({first_names(names)}), not genes; {model} reads "
             "Ensembl ids.",
-            "Pass the object of the RNA: of a MuData, mdata['rna'].",
+            "Pass the object of the RNA; of a MuData name it, such as mod='rna'.",
         )
     if genes.n_in_vocabulary == 0:
         return Finding(
@@ -66,7 +71,9 @@ def find_id_system(
             "error",
             f"None of the {len(names):,} names in {column} ({first_names(names)}) is a gene of "
             f"{model} ({len(vocabulary.ids):,} {vocabulary.species} Ensembl ids).",
-            "Put Ensembl ids into a column of adata.var and name it with gene_ids=.",
+            "The names of the cells are genes: turn the object round with adata.T."
+            if _are_genes(cells, vocabulary)
+            else "Put Ensembl ids into a column of adata.var and name it with gene_ids=.",
         )
     n_ids = sum(genes.kinds.get(kind, 0) for kind in ("id", "versioned", "retired", "par_y"))
     are_ids = f"{share(n_ids, len(names))} names in {column} are {vocabulary.species} Ensembl ids"
@@ -80,16 +87,24 @@ def find_id_system(
     return Finding("gene ids", "ok", f"{are_ids}.")
 
 
+def _are_genes(names: Iterable[object], vocabulary: GeneVocabulary) -> bool:
+    """Whether most of the first names are genes of the vocabulary, as ids or symbols."""
+    first = list(islice(names, 50))
+    found = resolve_names(first, vocabulary, symbols=True).n_in_vocabulary
+    return found > len(first) / 2
+
+
 def find_summed(labels: Sequence[str], genes: GeneMap) -> Finding | None:
     """A warning where columns share a gene."""
     if not genes.n_shared:
         return None
     shared = first_names(genes.shared_names(labels))
+    several = genes.n_shared > 1
     return Finding(
         "repeated genes",
         "warning",
-        f"{genes.n_shared:,} columns share a gene with an earlier one and are summed into it "
-        f"({shared}).",
+        f"{counted(genes.n_shared, 'column')} {'share' if several else 'shares'} a gene with an "
+        f"earlier one and {'are' if several else 'is'} summed into it ({shared}).",
         "Right where they are parts of one gene; else leave out the columns you do not mean.",
     )
 
@@ -101,8 +116,9 @@ def find_dates(genes: GeneMap) -> Finding | None:
     return Finding(
         "spreadsheet dates",
         "warning",
-        f"{dates:,} gene names were turned into dates by a spreadsheet "
-        f"({first_names(genes.examples['date'])}); their counts are not read.",
+        f"{counted(dates, 'gene name')} {'were' if dates > 1 else 'was'} turned into dates by a "
+        f"spreadsheet ({first_names(genes.examples['date'], total=dates)}); the counts are not "
+        "read.",
         "Take the names from the original file (SEPTIN2 was SEPT2 became 2-Sep).",
     )
 
@@ -138,7 +154,7 @@ def find_kinds(genes: GeneMap) -> list[Finding]:
     found = []
     for topic, kind, what, remedy in told:
         if count := genes.kinds.get(kind, 0):
-            text = f"{count:,} {what} ({first_names(genes.examples[kind])})."
+            text = f"{count:,} {what} ({first_names(genes.examples[kind], total=count)})."
             found.append(
                 Finding(topic, "warning" if kind == "transcript" else "note", text, remedy)
             )
@@ -157,7 +173,8 @@ def find_renamed(names: Sequence[object], genes: GeneMap) -> list[Finding]:
             Finding(
                 "repeated names",
                 "note",
-                f"{len(repeated):,} names stand for several columns ({first_names(repeated)}).",
+                f"{counted(len(repeated), 'name')} {'stand' if len(repeated) > 1 else 'stands'} "
+                f"for several columns ({first_names(repeated)}).",
                 "Symbols can be ambiguous: take Ensembl ids where the data have them.",
             )
         )
@@ -172,8 +189,8 @@ def find_renamed(names: Sequence[object], genes: GeneMap) -> list[Finding]:
             Finding(
                 "repeated names",
                 "note",
-                f"{len(renamed):,} names look like repeats that were numbered "
-                f"({first_names(renamed)}) and are not read.",
+                f"{counted(len(renamed), 'name')} {'look' if len(renamed) > 1 else 'looks'} like a "
+                f"repeat that was numbered, which is not read ({first_names(renamed)}).",
                 "Take Ensembl ids where the data have them: a numbered name is no gene's.",
             )
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from .._messages import counted
 from ..encode.counts import CountSummary
 from ..report import Finding
 
@@ -38,6 +41,13 @@ def looks_log_normalized(summary: CountSummary) -> bool:
     return not bad and summary.n_fractional > 0 and summary.max < _LOG1P_LIMIT
 
 
+def are_logged(values: np.ndarray) -> bool:
+    """The same of some of the values; ``False`` where there are none."""
+    if not values.size or values.min() < 0:
+        return False
+    return bool(values.max() < _LOG1P_LIMIT and (values % 1).any())
+
+
 def find_bad_values(
     summary: CountSummary,
     where: str,
@@ -45,17 +55,19 @@ def find_bad_values(
     place: Callable[[Place | None], str],
     log_normalized: bool,
     elsewhere: Callable[[], str],
+    log_elsewhere: Callable[[], str],
 ) -> Finding | None:
     """An error where values are not what they are said to be: counts, or log1p of them.
 
-    ``elsewhere`` says what to do about values that are no counts; it is only called if they are
-    none, since it looks for counts in other places.
+    ``elsewhere`` says what to do about values that are no counts, ``log_elsewhere`` which option
+    takes log1p of counts; they are only called where needed, since they look in other places.
     """
     if summary.n_not_finite:
+        are = "is" if summary.n_not_finite == 1 else "are"
         return Finding(
             "values",
             "error",
-            f"{where} holds {summary.n_not_finite:,} values that are not finite (first: "
+            f"{where} holds {counted(summary.n_not_finite, 'value')} that {are} not finite (first: "
             f"{place(summary.first_not_finite)}).",
             "Expected counts; mend or remove them.",
         )
@@ -63,9 +75,9 @@ def find_bad_values(
         return Finding(
             "values",
             "error",
-            f"{where} holds {summary.n_negative:,} negative values (first: "
+            f"{where} holds {counted(summary.n_negative, 'negative value')} (first: "
             f"{place(summary.first_negative)}): scaled or centred data cannot be ranked.",
-            f"{elsewhere()}.",
+            f"{elsewhere()}{_or_undo_log(log_elsewhere())}.",
         )
     if log_normalized:
         return _find_bad_log1p(summary, where)
@@ -82,6 +94,12 @@ def find_bad_values(
             f"{elsewhere()}{undo}.",
         )
     return None
+
+
+def _or_undo_log(option: str) -> str:
+    if not option:
+        return ""
+    return f", or {option} with log_normalized=True, since that looks log-normalised"
 
 
 def _find_bad_log1p(summary: CountSummary, where: str) -> Finding | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._messages import first_names, share, warn
-from ..cells import Counts, check_anndata, check_counts
+from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import get
 from ..tl._cell_job import CellJob, choose_plan, run_job
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from anndata import AnnData
+    from mudata import MuData
 
     from ..engine import Items
 
@@ -56,11 +57,12 @@ class TokenEmbeddings:
 
 
 def token_embeddings(
-    adata: AnnData,
+    adata: AnnData | MuData,
     cells: Sequence[Any],
     model: str | Path | Model = "geneformer-v2-104m",
     *,
     hidden_layer: Literal["last", "second_to_last"] | int | None = None,
+    mod: str | None = None,
     layer: str | None = None,
     use_raw: bool = False,
     gene_ids: str | None = None,
@@ -76,8 +78,8 @@ def token_embeddings(
     Parameters
     ----------
     adata
-        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`. Only the chosen cells are
-        looked at.
+        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; or a MuData, with ``mod``.
+        Only the chosen cells are looked at.
     cells
         Names of cells (``obs_names``).
     model
@@ -85,6 +87,8 @@ def token_embeddings(
     hidden_layer
         ``"last"``, ``"second_to_last"`` or an index from 0 (token embeddings); ``None`` is the
         authors' own (second to last).
+    mod
+        Modality of a MuData.
     layer, use_raw, gene_ids, log_normalized
         Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`.
     device
@@ -103,7 +107,7 @@ def token_embeddings(
     Raises
     ------
     KeyError
-        If there is no such cell.
+        If there is no such cell or modality.
     ValueError
         If ``cells`` is empty or cell names repeat; else as for :func:`glm.tl.embed`.
     OSError, TypeError
@@ -120,7 +124,7 @@ def token_embeddings(
     ... )
     True
     """
-    check_anndata(adata)
+    _, adata = check_target(adata, mod=mod)
     rows = _rows(adata, cells)
     spec = model.spec if isinstance(model, Model) else get(model)
     vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()

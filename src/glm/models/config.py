@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 Head = Literal["tokens", "cells", "genes", "none"]
@@ -15,6 +16,17 @@ Task = Literal["", "classes", "multi_label", "regression", "counts", "counts_log
 """How outputs of a head of cells or genes are read: logits of classes of which one is right, or of
 labels of which any may be; amounts; or counts, whose mean is softplus or exp of the output. ``""``
 where it is not known, as in checkpoints of other tools that do not say; read as ``"classes"``."""
+
+
+_WHOLE = (
+    "vocab_size",
+    "hidden_size",
+    "n_layers",
+    "n_heads",
+    "intermediate_size",
+    "n_positions",
+    "n_token_types",
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,13 @@ class BertConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
+        for name in _WHOLE:
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
+        epsilon: object = self.layer_norm_eps
+        if not isinstance(epsilon, Real):
+            raise ValueError(f"layer_norm_eps is {epsilon!r}; expected a number.")
         if self.hidden_size % self.n_heads:
             raise ValueError(
                 f"hidden_size is {self.hidden_size} and n_heads {self.n_heads}: the width must be "
@@ -92,9 +111,9 @@ class BertConfig:
         named = {"last": self.n_layers, "second_to_last": self.n_layers - 1}
         if isinstance(hidden_layer, str) and hidden_layer in named:
             return named[hidden_layer]
-        if isinstance(hidden_layer, int) and not isinstance(hidden_layer, bool):
-            if 0 <= hidden_layer <= self.n_layers:
-                return hidden_layer
+        if is_whole(hidden_layer):
+            if 0 <= int(hidden_layer) <= self.n_layers:
+                return int(hidden_layer)
             if hidden_layer == -1:
                 raise ValueError(
                     "hidden_layer=-1 is ambiguous: other tools mean the last or the second to last "
@@ -104,3 +123,8 @@ class BertConfig:
             f"hidden_layer is {hidden_layer!r}; expected 'last', 'second_to_last' or a whole "
             f"number from 0 (token embeddings) to {self.n_layers} (last)."
         )
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, of Python's or of numpy's."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -127,8 +127,8 @@ def _head(folder: Path, config: Mapping[str, Any]) -> Head:
                 "glm computes BERT encoders with absolute positions."
             )
     names = config.get("architectures") or []
-    known = [ARCHITECTURES[name] for name in names if name in ARCHITECTURES]
-    if len(names) != 1 or not known:
+    known = [head for name, head in ARCHITECTURES.items() if name in names]
+    if not isinstance(names, list) or len(names) != 1 or not known:
         raise ValueError(
             f"{folder / 'config.json'} says architectures {names}; expected one of "
             f"{', '.join(ARCHITECTURES)}: it tells what stands on the encoder."
@@ -137,14 +137,17 @@ def _head(folder: Path, config: Mapping[str, Any]) -> Head:
 
 
 def _shape(folder: Path, config: Mapping[str, Any]) -> BertConfig:
-    missing = [entry for entry in _REQUIRED if entry not in config]
+    missing = [entry for entry in _REQUIRED if config.get(entry) is None]
     if missing:
         raise ValueError(
             f"{folder / 'config.json'} does not say {', '.join(missing)}: it is not the whole "
             "configuration of a BERT."
         )
     given = {ours: config[entry] for entry, ours in SHAPE.items() if config.get(entry) is not None}
-    return BertConfig(**given)
+    try:
+        return BertConfig(**given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no BERT: {error}") from error
 
 
 def _told_by_glm(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
@@ -192,8 +195,7 @@ def _dictionary(folder: Path, size: int) -> str:
 
 def _own_vocabulary(folder: Path, context: int) -> GeneVocabulary | None:
     if (folder / "vocabulary.json").is_file():
-        content = (folder / "vocabulary.json").read_text(encoding="utf-8")
-        return GeneVocabulary.from_dict(json.loads(content))
+        return _read_vocabulary(folder / "vocabulary.json")
     tokens = sorted(folder.glob("token_dictionary_*.pkl"))
     if len(tokens) > 1:
         raise ValueError(
@@ -206,9 +208,19 @@ def _own_vocabulary(folder: Path, context: int) -> GeneVocabulary | None:
     return GeneVocabulary.from_dictionaries(folder, name, context=context)
 
 
+def _read_vocabulary(path: Path) -> GeneVocabulary:
+    try:
+        return GeneVocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no vocabulary as bundles have it ({error!r}). Copy it from a bundle again, "
+            "or put the four dictionaries into the folder in its place."
+        ) from error
+
+
 def _labels(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     named = config.get("id2label") or {}
-    labels = [named.get(str(i)) for i in range(len(named))]
+    labels = [named.get(str(i)) for i in range(len(named))] if isinstance(named, dict) else [None]
     if not all(isinstance(label, str) for label in labels):
         raise ValueError(
             f"{folder / 'config.json'} names its classes {json.dumps(named)[:200]}; expected a "

@@ -325,7 +325,7 @@ def bundle_file(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise OSError(f"{folder} is not a whole bundle: {name} is missing.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    got, expected = _fetch.sha256_of(path), config.get("sha256", {}).get(name)
+    got, expected = _fetch.sha256_of(path), config["sha256"].get(name)
     if got != expected:
         raise OSError(
             f"{path} has the sha256 {got}, its config.json says {expected}: the bundle was changed "
@@ -356,6 +356,8 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
             f"{BUNDLE_FORMAT}. Update glm, or save the bundle again with this version."
         )
     try:
+        if not isinstance(content["sha256"], dict):
+            raise TypeError("sha256 holds no names and hashes")
         return ModelSpec(
             name=content["name"],
             system=content["system"],
@@ -371,11 +373,11 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
             labels=_names(content.get("labels", [])),
             task=_one_of(Task, content.get("task", "")),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a glm bundle ({error}); expected name, "
-            "system, shape, pooling, hidden_layer, tier, licence, source and note. A checkpoint in "
-            "the published layout says model_type and architectures."
+            "system, shape, pooling, hidden_layer, tier, licence, source, note and sha256. A "
+            "checkpoint in the published layout says model_type and architectures."
         ) from error
 
 

@@ -63,6 +63,11 @@ class GeneVocabulary:
             )
         if n and not (np.isfinite(self.medians).all() and (self.medians > 0).all()):
             raise ValueError(f"The vocabulary {self.name!r} has medians that are not above zero.")
+        if ("cls" in self.special) != ("eos" in self.special):
+            raise ValueError(
+                f"The vocabulary {self.name!r} has only one of <cls> and <eos>; sentences have "
+                "both or neither."
+            )
         used = [*self.special.values(), *self.tokens.tolist()]
         if sorted(used) != list(range(len(used))):
             raise ValueError(

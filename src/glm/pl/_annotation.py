@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-_MISSING = (0.85, 0.85, 0.85, 1.0)
+_MISSING = (0.72, 0.72, 0.72, 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Annotation:
 
     def take(self, genes: np.ndarray) -> Annotation:
         """The annotation of some genes; the legend keeps the labels they have."""
-        labels = self.labels[genes] if self.legend else self.labels
+        labels = self.labels[genes] if self.scale is None else self.labels
         here = {name: shade for name, shade in self.legend.items() if name in set(labels)}
         return replace(self, colours=self.colours[genes], labels=labels, legend=here)
 
@@ -89,7 +89,10 @@ class Annotation:
             inset = ax.inset_axes((anchor[0], 0.6, 0.03, 0.4))
             ax.figure.colorbar(self.scale, cax=inset, label=self.name)
             return
-        patches = [Patch(color=shade, label=name) for name, shade in self.legend.items()]
+        legend = dict(self.legend)
+        if "" in set(self.labels):
+            legend["none"] = _MISSING
+        patches = [Patch(color=shade, label=name) for name, shade in legend.items()]
         ax.legend(
             handles=patches,
             title=self.name,

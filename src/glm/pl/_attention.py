@@ -8,8 +8,8 @@ import numpy as np
 from .._keys import AttentionKeys
 from .._messages import first_names, share
 from ._annotation import Annotation
-from ._figure import finish, panels
-from ._heatmap import draw_heatmap, order_by_likeness
+from ._figure import finish, last_of_row, panels
+from ._heatmap import draw_heatmap, draw_legend, order_by_likeness, size_of
 from ._partners import Ranking, draw_ranking, limits_of
 
 if TYPE_CHECKING:
@@ -136,35 +136,37 @@ def attention(
             n_partners=n_partners,
             min_cells=_FEW_CELLS if min_cells is None else min_cells,
         )
-        figure, axes = panels(len(drawn), _ranking_size(drawn), ax)
+        beside = 0.0 if marks is None else 1.6
+        figure, axes = panels(len(drawn), _ranking_size(drawn), ax, beside=beside)
         limits = _ends(limits_of(drawn), vmin, vmax)
         for each, ranking in zip(axes, drawn, strict=True):
             draw_ranking(each, ranking, marks, unit=unit, limits=limits)
         if marks is not None:
             shown = marks.take(np.concatenate([ranking.places for ranking in drawn]))
-            shown.draw_legend(axes[-1], (1.16, 1.0))
+            shown.draw_legend(axes[last_of_row(len(axes))], (1.16, 1.0))
     else:
         chosen = _chosen(matrices, names, genes)
         squares = [matrix.square(chosen, min_cells or 1) for matrix in matrices]
         order, tree = np.arange(chosen.size), None
         if cluster and chosen.size > 2:
             order, tree = order_by_likeness(squares)
-        side = float(np.clip(0.2 * chosen.size + 0.8, 3.0, 11.0))
-        figure, axes = panels(len(squares), (side + 1.3, side + 0.8), ax)
+        figure, axes = panels(len(squares), size_of(chosen.size), ax, beside=1.6)
         limits = _ends(_range(squares), vmin, vmax)
-        for number, (each, square) in enumerate(zip(axes, squares, strict=True)):
+        marked = None if marks is None else marks.take(chosen[order])
+        images = [
             draw_heatmap(
                 each,
                 square[np.ix_(order, order)],
                 names[chosen[order]],
-                None if marks is None else marks.take(chosen[order]),
+                marked,
                 tree=tree,
-                title=matrices[number].title,
-                unit=unit,
+                title=matrix.title,
                 cmap=cmap,
                 limits=limits,
-                legend=number == len(squares) - 1,
             )
+            for each, square, matrix in zip(axes, squares, matrices, strict=True)
+        ]
+        draw_legend(axes[last_of_row(len(axes))], images[0], squares, marked, unit=unit)
     return finish(figure, axes, ax, show=show, save=save)
 
 
@@ -300,7 +302,8 @@ def _rankings(
         best = enough[np.argsort(-mean[enough], kind="stable")][:n_partners]
         heading = f"{gene} attends to" if direction == "out" else f"attend to {gene}"
         title = "\n".join(part for part in (matrix.title, heading) if part)
-        drawn.append(Ranking(title, best, names[best], mean[best], n[best]))
+        least = max(min_cells, 1)
+        drawn.append(Ranking(title, best, names[best], mean[best], n[best], least))
     if not any(ranking.n for ranking in drawn):
         raise ValueError(
             f"No pair of {gene} with another gene is in {min_cells} cells (at most {most}): pass a "

@@ -97,6 +97,8 @@ def _draw_genes(ax: Axes, report: Report) -> None:
     ax.set_xlim(0, 1.05 * max(int(n_genes.max()), limit if near else 0, 1))
     if near:
         _write_beside(ax, limit, f"{limit:,} genes\nare read")
+    ax.locator_params(axis="x", nbins=7, integer=True)
+    ax.xaxis.set_major_formatter(_thousands())
     ax.set(xlabel="known genes a cell", ylabel="cells")
     told = f"{share(n_cut, n_genes.size)} cells are cut short" if n_cut else "no cell is cut short"
     far = "" if near else f" (at {limit:,} genes)"
@@ -143,6 +145,7 @@ def _bars(
     ax.set_ylim(0, 1.25 * max(int((heights + more).max()), 1))  # room to write above the bars
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(axis="y", integer=True)
+    ax.yaxis.set_major_formatter(_thousands())
 
 
 def _write_beside(ax: Axes, x: float, text: str) -> None:
@@ -163,6 +166,12 @@ def _write_beside(ax: Axes, x: float, text: str) -> None:
 
 
 def _percent() -> Any:
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
-    return PercentFormatter(1.0)
+    return FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
+
+
+def _thousands() -> Any:
+    from matplotlib.ticker import StrMethodFormatter
+
+    return StrMethodFormatter("{x:,.0f}")

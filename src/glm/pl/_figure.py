@@ -14,18 +14,22 @@ if TYPE_CHECKING:
 _PANELS_IN_ROW = 4
 
 
-def panels(number: int, size: tuple[float, float], ax: Axes | None) -> tuple[Figure, list[Axes]]:
-    """The given axes, or a new figure of so many panels of ``size`` inches each."""
+def panels(
+    number: int, size: tuple[float, float], ax: Axes | None, *, beside: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """The given axes, or a new figure of so many panels of ``size`` inches each.
+
+    ``beside``: inches for what stands to the right of the panel :func:`last_of_row` names.
+    """
     if ax is not None:
         return ax.figure, [ax]  # type: ignore[return-value]
     from matplotlib import pyplot as plt
 
-    n_columns = min(number, _PANELS_IN_ROW)
-    n_rows = -(-number // n_columns)
+    n_columns, n_rows = _grid(number)
     figure, grid = plt.subplots(
         n_rows,
         n_columns,
-        figsize=(size[0] * n_columns, size[1] * n_rows),
+        figsize=(size[0] * n_columns + beside, size[1] * n_rows),
         squeeze=False,
         layout="constrained",
     )
@@ -33,6 +37,17 @@ def panels(number: int, size: tuple[float, float], ax: Axes | None) -> tuple[Fig
     for spare in axes[number:]:
         spare.remove()
     return figure, axes[:number]
+
+
+def last_of_row(number: int) -> int:
+    """Which of so many panels is the last of the first row, with room to its right."""
+    return _grid(number)[0] - 1
+
+
+def _grid(number: int) -> tuple[int, int]:
+    """Columns and rows: no more in a row than fit, and rows about equally long."""
+    n_rows = -(-number // _PANELS_IN_ROW)
+    return -(-number // n_rows), n_rows
 
 
 def finish(

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 _GREY = "#d9d9d9"
 _SMALLEST_FONT = 4.0
+_STRIP = 0.025  # width of the marks of the genes, as a share of the square
 # Ordering the leaves of a tree takes time with the cube of their number.
 _MOST_ORDERED = 400
 
@@ -44,6 +46,12 @@ def _profiles(square: np.ndarray) -> np.ndarray:
     return centred / np.where(spread > 0, spread, 1)
 
 
+def size_of(n_genes: int) -> tuple[float, float]:
+    """Inches of a panel: a square of so many genes, its names, marks and tree."""
+    side = float(np.clip(0.2 * n_genes + 0.4, 2.4, 10.0))
+    return 1.04 * side + 1.1, 1.14 * side + 1.4
+
+
 def draw_heatmap(
     ax: Axes,
     square: np.ndarray,
@@ -52,11 +60,9 @@ def draw_heatmap(
     *,
     tree: dict[str, Any] | None,
     title: str,
-    unit: str,
     cmap: str,
     limits: tuple[float, float],
-    legend: bool,
-) -> None:
+) -> AxesImage:
     """Draw a square on ``ax``, the attending gene in the row."""
     import matplotlib
 
@@ -64,12 +70,12 @@ def draw_heatmap(
     image = ax.imshow(square, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     _label(ax, names)
     ax.set(xlabel="attended gene", ylabel="attending gene")
-    top, right = 1.01, 1.01
+    top = 1.01
     if marks is not None:
         shades = marks.colours[:, :3]
-        _strip(ax, shades[None], (0, top, 1, 0.025))
-        _strip(ax, shades[:, None], (right, 0, 0.025, 1))
-        top, right = top + 0.035, right + 0.035
+        _strip(ax, shades[None], (0, top, 1, _STRIP))
+        _strip(ax, shades[:, None], (top, 0, _STRIP, 1))
+        top += _STRIP + 0.01
     if tree is not None:
         _draw_tree(ax, tree, len(square), (0, top, 1, 0.09))
         top += 0.09
@@ -82,22 +88,28 @@ def draw_heatmap(
             textcoords="offset points",
             fontsize="medium",
         )
-    if legend:
-        _colour_bar(ax, image, square, limits, unit, right + 0.03)
-        if marks is not None:
-            marks.draw_legend(ax, (right + 0.03, 1.0))
+    return image
 
 
-def _colour_bar(
+def draw_legend(
     ax: Axes,
-    image: Any,
-    square: np.ndarray,
-    limits: tuple[float, float],
+    image: AxesImage,
+    squares: Sequence[np.ndarray],
+    marks: Annotation | None,
+    *,
     unit: str,
-    left: float,
 ) -> None:
-    below = np.nanmin(square, initial=limits[0]) < limits[0]
-    above = np.nanmax(square, initial=limits[1]) > limits[1]
+    """Say to the right of ``ax`` what the colours of all squares mean."""
+    left = 1.04 if marks is None else 1.05 + _STRIP
+    _colour_bar(ax, image, np.concatenate([square.ravel() for square in squares]), unit, left)
+    if marks is not None:
+        marks.draw_legend(ax, (left, 1.0))
+
+
+def _colour_bar(ax: Axes, image: AxesImage, values: np.ndarray, unit: str, left: float) -> None:
+    low, high = image.get_clim()
+    below = np.nanmin(values, initial=low) < low
+    above = np.nanmax(values, initial=high) > high
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
     scale = ax.figure.colorbar(
         image, cax=ax.inset_axes((left, 0, 0.03, 0.4)), label=unit, extend=extend
@@ -105,7 +117,7 @@ def _colour_bar(
     scale.formatter = plain_numbers()
     scale.locator = _few_ticks()
     scale.ax.tick_params(labelsize="small")
-    if np.isnan(square).any():
+    if np.isnan(values).any():
         ax.annotate(
             "grey: too few cells",
             (left, 0.4),

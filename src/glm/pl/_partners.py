@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._messages import counted
 from ._annotation import Annotation
 from ._heatmap import plain_numbers
 
@@ -35,6 +36,8 @@ class Ranking:
         Attention.
     n_cells
         How many cells each value is the mean of.
+    min_cells
+        The fewest cells that are asked of a pair.
     """
 
     title: str
@@ -42,6 +45,7 @@ class Ranking:
     names: pd.Index
     values: np.ndarray
     n_cells: np.ndarray
+    min_cells: int = 1
 
     @property
     def n(self) -> int:
@@ -77,15 +81,19 @@ def draw_ranking(
             fontsize=8,
             color=_GREY,
         )
-    ax.annotate(
-        "cells",
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(5, 3),
-        textcoords="offset points",
-        fontsize=8,
-        color=_GREY,
-    )
+    if ranking.n:
+        ax.annotate(
+            "cells",
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=_GREY,
+        )
+    else:
+        told = f"no pair in {counted(ranking.min_cells, 'cell')}"
+        ax.text(0.5, 0.5, told, transform=ax.transAxes, ha="center", color=_GREY)
     ax.set_title(ranking.title, fontsize="medium", loc="left")
     ax.set_xlabel(unit)
     ax.locator_params(axis="x", nbins=4)

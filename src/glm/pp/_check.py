@@ -153,6 +153,8 @@ class _Look:
         # Names that are missing or a mouse's are no human ids either: the first of them says it.
         self.found += [finding for finding in found if finding not in errors[1:]]
         self.found += rules.find_renamed(names, genes)
+        if errors and errors[0].topic == "species":
+            return genes  # the few names that happen to be symbols of ours say nothing
         return self.mended(place, names) if errors else genes
 
     def mended(self, place: Place, names: Sequence[object]) -> GeneMap:

@@ -94,8 +94,8 @@ def map_genes(
         raise ValueError(
             f"Only {share(genes.n_in_vocabulary, len(names))} names are genes of {spec.name}; "
             f"expected at least {100 * min_share:.0f}%. Unknown are "
-            f"{first_names(genes.examples.get('unknown', names))}. Are these human gene symbols or "
-            "Ensembl ids? Name their column with source=."
+            f"{_unknown(genes, names)}. Are these human gene symbols or Ensembl ids? Name their "
+            "column with source=."
         )
     record = slots.make_record(
         function="glm.pp.map_genes",
@@ -109,6 +109,11 @@ def map_genes(
     slots.write(adata, {("var", key_added): genes.ids.astype(object)}, key_added, record)
     _report(genes, names, spec.name, key_added)
     return data if copy else None
+
+
+def _unknown(genes: GeneMap, names: list[str]) -> str:
+    unknown = genes.kinds.get("unknown", 0)
+    return first_names(genes.examples["unknown"], total=unknown) if unknown else first_names(names)
 
 
 def _report(genes: GeneMap, names: list[str], model: str, key: str) -> None:
@@ -127,7 +132,7 @@ def _report(genes: GeneMap, names: list[str], model: str, key: str) -> None:
         shared = first_names(genes.shared_names(names))
         parts.append(f"{genes.n_shared:,} share a gene with an earlier column ({shared})")
     if dates := genes.kinds.get("date", 0):
-        listed = first_names(genes.examples["date"])
+        listed = first_names(genes.examples["date"], total=dates)
         parts.append(f"{dates:,} were turned into dates by a spreadsheet ({listed})")
     if parts:
         placed = share(genes.n_in_vocabulary, len(names))

@@ -16,7 +16,7 @@ from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
 from ._attention_choice import check_choice, find_heads, find_layers, named_genes, top_genes
-from ._cell_job import CellJob, Devices, choose_plan, run_job
+from ._cell_job import CellJob, Devices, choose_plan, plan_job, run_job
 from ._gene_axis import check_same_genes, place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct, find_groups
 
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from mudata import MuData
     from scipy.sparse import csr_matrix
 
-    from ..engine import Plan
+    from ..engine import Plan, RunPlan
     from ..engine.pair_sums import Pairs
     from ..engine.run import Executor
+
+# Genes along each side of the sums that a dry run adds to.
+_MOST_TIMED = 4096
 
 
 def attention(
@@ -56,7 +59,8 @@ def attention(
     key_added: str | None = None,
     overwrite: bool = False,
     copy: bool = False,
-) -> AnnData | MuData | None:
+    dry_run: bool = False,
+) -> AnnData | MuData | RunPlan | None:
     """Average over cells how much attention chosen genes pay to the other genes.
 
     In each layer and head, the vector of a gene in a cell becomes a weighted mean over all tokens
@@ -70,7 +74,8 @@ def attention(
     Time: that of an embedding, and for the chosen genes about as much again as their share of the
     sentences. The full matrices of a cell are never made: memory holds one head's scores of a block
     of 256 chosen genes, the chosen genes' sums of one batch (as a hidden state as wide as they are
-    many), and 12 bytes × groups × chosen genes × partners.
+    many), and 12 bytes × groups × chosen genes × partners, up to four times that while parts of
+    the work merge and means are made.
 
     Parameters
     ----------
@@ -117,10 +122,13 @@ def attention(
         Replace what another model or the user put into the slots.
     copy
         Return a copy instead of writing into ``adata``.
+    dry_run
+        Check everything, time a few batches, write nothing, and return the plan, as for
+        :func:`glm.tl.embed`.
 
     Returns
     -------
-    ``None``, or the copy. Sets:
+    ``None``; the copy; or the plan. Sets:
 
     ``adata.varp["attention_<key>"]``
         CSR of float32, genes × genes: the row's gene attends to the column's. Rows of genes that
@@ -152,7 +160,7 @@ def attention(
     >>> adata.varp["attention_geneformer"].shape == (adata.n_vars, adata.n_vars)
     True
     """
-    data, adata = check_target(adata, mod=mod, copy=copy)
+    data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
     check_choice(genes, n_top, partners, adata)
     spec = model.spec if isinstance(model, Model) else get(model)
     vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
@@ -179,16 +187,20 @@ def attention(
         for slot in (("varp", keys.varp(group)), ("varp", keys.n(group)))
     ]
     check_distinct(written, groups)
-    slots.check_free(adata, written, keys.record, model=spec.name, overwrite=overwrite)
+    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
+    check(model=spec.name)
     chosen = (
         top_genes(counts, n_top) if genes is None else named_genes(adata, counts, genes, spec.name)
     )
 
     started = time.perf_counter()
     loaded = load(model)
+    check(model=spec.name, weights_sha256=loaded.weights_sha256)
     columns = readable_columns(counts) if partners == "all" else chosen
     pairs = _Pairs(chosen, columns, place_of_token(counts, chosen), place_of_token(counts, columns))
     job = attention_job(counts, loaded, groups, read, plan, pairs)
+    if dry_run:
+        return plan_attention(job, groups, pairs)
     found = average_attention(job, groups, pairs, out=folder, devices=devices, strategy=strategy)
 
     values: dict[slots.Slot, Any] = {}
@@ -321,6 +333,21 @@ def average_attention(
     return _Found(reducer.pairs, reducer.n_cells, reducer.n_not_finite)
 
 
+def plan_attention(job: CellJob, groups: Groups, pairs: _Pairs) -> RunPlan:
+    """What it would cost; pairs are counted as if each were found."""
+    from ..engine.pair_sums import PAIR_BYTES, PairSums
+
+    # Sums of some thousand genes take as long to add to as larger ones, and fit anywhere.
+    rows, columns = (
+        np.where(places < 0, -1, places % _MOST_TIMED)
+        for places in (pairs.row_of_token, pairs.column_of_token)
+    )
+    shape = (min(pairs.chosen.size, _MOST_TIMED), min(pairs.columns.size, _MOST_TIMED))
+    reducer = PairSums(rows, columns, shape, device=job.plan.device)
+    n_pairs = len(groups) * pairs.chosen.size * pairs.columns.size
+    return plan_job(job, PAIR_BYTES * n_pairs, reducer)
+
+
 def _on_axes(means: Pairs, pairs: _Pairs, n_vars: int) -> tuple[csr_matrix, csr_matrix]:
     """Spread pairs of chosen genes and partners over genes × genes: means, counts."""
     from scipy.sparse import csr_matrix
@@ -332,7 +359,12 @@ def _on_axes(means: Pairs, pairs: _Pairs, n_vars: int) -> tuple[csr_matrix, csr_
     # Chosen genes and columns are in the order of the axis, so the pairs are in CSR's order.
     parts = (pairs.columns[means.column].astype(wide), indptr.astype(wide))
     shape = (n_vars, n_vars)
-    return csr_matrix((means.mean, *parts), shape), csr_matrix((means.n, *parts), shape)
+    # Each has its places for itself: who drops small values of one changes them where they lie.
+    mean, n = (
+        csr_matrix((means.mean, *parts), shape),
+        csr_matrix((means.n, *parts), shape, copy=True),
+    )
+    return mean, n
 
 
 def _report(

@@ -9,6 +9,7 @@ import numpy as np
 from .._messages import first_names, share
 from ..cells import Counts
 from ..encode.counts import iter_blocks
+from ..models.config import is_whole
 from ..models.registry import ModelSpec
 from ._gene_axis import readable_columns
 
@@ -32,8 +33,8 @@ def check_choice(
         raise TypeError(f"genes is the text {genes!r}, expected a list of names: [{genes!r}].")
     if genes is not None and not len(genes):
         raise ValueError("genes is empty; expected at least one name.")
-    if n_top is not None and n_top < 1:
-        raise ValueError(f"n_top is {n_top}; expected at least 1.")
+    if n_top is not None and (not is_whole(n_top) or n_top < 1):
+        raise ValueError(f"n_top is {n_top!r}; expected a whole number of at least 1.")
     if partners not in ("all", "chosen"):
         raise ValueError(f"partners is {partners!r}; expected 'all' or 'chosen'.")
 
@@ -60,8 +61,12 @@ def find_heads(spec: ModelSpec, heads: int | Sequence[int] | None) -> tuple[int,
 def _numbers(
     name: str, given: object, numbers: set[Any], lowest: int, highest: int, others: str = ""
 ) -> tuple[int, ...]:
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
-    if not numbers or not whole or min(numbers) < lowest or max(numbers) > highest:
+    if (
+        not numbers
+        or not all(map(is_whole, numbers))
+        or min(numbers) < lowest
+        or max(numbers) > highest
+    ):
         raise ValueError(
             f"{name} is {given!r}; expected one or several of {lowest} to {highest}{others}, or "
             "None for all."

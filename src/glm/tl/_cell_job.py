@@ -18,6 +18,7 @@ from .._progress import progress_bar
 from ..cells import Counts
 from ..encode.rows import fingerprint
 from ..models.bundle import Model
+from ..models.config import is_whole
 from ._cell_source import CellSource, rows_per_block, sentence_lengths
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class CellJob:
         """Everything that decides the bits of the result; reads all counts once."""
         return {
             "model": self.model.spec.name,
-            "weights_sha256": _weights_id(self.model),
+            "encoder_sha256": _encoder_sha256(self.model),
             "vocabulary_sha256": self.counts.vocabulary.sha256,
             "n_layers_run": self.layer,
             "first_only": self.first_only,
@@ -125,6 +126,8 @@ def choose_plan(
     begun = read_facts(out) if out is not None else None
     if token_budget is None and begun is not None:
         token_budget = begun.get("token_budget")
+    if token_budget is not None and not is_whole(token_budget):
+        raise ValueError(f"token_budget is {token_budget!r}; expected a whole number.")
     return make_plan(device, budget=token_budget, precision=precision, config=config)
 
 
@@ -176,15 +179,25 @@ def embed_cells(
     return sink.array
 
 
-def plan_job(job: CellJob) -> RunPlan:
-    """What a job would cost: counted, and timed on a few batches."""
+def plan_job(job: CellJob, result_bytes: int, reducer: Reducer) -> RunPlan:
+    """What a job would cost: counted, and timed on a few batches of its own sentences.
+
+    ``reducer`` takes those in, and is left empty.
+    """
     from ..engine import RunPlan, count_batches, estimate_seconds, memory
 
     counts, model, plan = job.counts, job.model, job.plan
     source, lengths = CellSource(counts), sentence_lengths(counts)
     used = lengths[lengths > 0]
+    first = next((block for block in range(source.n_blocks) if source.n_items(block)), 0)
     seconds, measured = estimate_seconds(
-        job.make_executor(model, plan), plan, used, layer=job.layer, first_only=job.first_only
+        job.make_executor(model, plan),
+        plan,
+        used,
+        source.block(first),
+        layer=job.layer,
+        first_only=job.first_only,
+        reducer=reducer,
     )
     blocks = (source.lengths(block) for block in range(source.n_blocks))
     n_genes_read = counts.vocabulary.n_genes_read
@@ -206,8 +219,8 @@ def plan_job(job: CellJob) -> RunPlan:
             plan,
             n_weights=sum(parameter.numel() for parameter in model.encoder.parameters()),
             longest=int(used.max(initial=0)),
-            n_rows=counts.n_cells,
         ),
+        result_bytes=result_bytes,
     )
 
 
@@ -218,30 +231,45 @@ def _unseen(n_items: int) -> None:
 def _embed_to_file(
     job: CellJob, pooling: str, out: Path, devices: Devices, strategy: str
 ) -> np.ndarray:
-    from ..engine import ArraySink, FileSink, PoolRows, WorkFolder, assemble, cut, gather
+    from ..engine import WorkFolder, assemble
 
-    n_cells, width = job.counts.n_cells, job.model.spec.shape.hidden_size
     team = assemble(devices, strategy, job.plan.device)
     job = _agreed(job, team)
     facts = job.all_facts()
     folder = WorkFolder(out, facts)
     if not folder.is_complete(EMBEDDING_FILE):
-        _check_room(out, 4 * n_cells * width)
-        reducer = PoolRows(pooling, ArraySink(0, width))
-        _compute(job, reducer, team, out, facts)
-        n_shards = len(cut(CellSource(job.counts), reducer))
-
-        def write(beside: Path) -> None:
-            sink = FileSink(beside, n_cells, width)
-            gather(folder.states(n_shards), PoolRows(pooling, sink))
-            sink.close()
-
-        if team.rank == 0:
-            folder.finish(EMBEDDING_FILE, write)
+        try:
+            _make_file(job, pooling, team, folder, facts)
+        except FileNotFoundError:
+            # A second run of the same call was faster, and has let go of the shards.
+            if devices is not None or not folder.is_complete(EMBEDDING_FILE):
+                raise
     team.wait()
+    if team.rank == 0:
+        folder.drop_shards()
     # What is changed in memory stays there: the file is only read from now on. As a plain array,
     # since AnnData writes no other.
     return np.asarray(np.load(folder.result(EMBEDDING_FILE), mmap_mode="c"))
+
+
+def _make_file(
+    job: CellJob, pooling: str, team: Team, folder: WorkFolder, facts: dict[str, Any]
+) -> None:
+    from ..engine import ArraySink, FileSink, PoolRows, cut, gather
+
+    n_cells, width = job.counts.n_cells, job.model.spec.shape.hidden_size
+    _check_room(folder, 4 * n_cells * width)
+    reducer = PoolRows(pooling, ArraySink(0, width))
+    _compute(job, reducer, team, folder.path, facts)
+    n_shards = len(cut(CellSource(job.counts), reducer))
+
+    def write(beside: Path) -> None:
+        sink = FileSink(beside, n_cells, width)
+        gather(folder.states(n_shards), PoolRows(pooling, sink))
+        sink.close()
+
+    if team.rank == 0:
+        folder.finish(EMBEDDING_FILE, write)
 
 
 def _agreed(job: CellJob, team: Team) -> CellJob:
@@ -284,22 +312,21 @@ def _compute_here(
         )
 
 
-def _check_room(out: Path, n_bytes: int) -> None:
-    """Refuse a disk that cannot hold the shards and the finished file."""
-    free = shutil.disk_usage(out).free
-    if free < 2 * n_bytes:
+def _check_room(folder: WorkFolder, n_bytes: int) -> None:
+    """Refuse a disk that cannot hold the finished file, and the shards that are not there yet."""
+    free = shutil.disk_usage(folder.path).free
+    needed = 2 * n_bytes - min(folder.shard_bytes(), n_bytes)
+    if free < needed:
         raise OSError(
-            f"out={str(out)!r} needs {2 * n_bytes / 1e9:.3g} GB for the shards and the result, but "
-            f"{free / 1e9:.3g} GB are free there. Name a folder on a larger disk."
+            f"out={str(folder.path)!r} needs {needed / 1e9:.3g} GB for the shards and the result, "
+            f"but {free / 1e9:.3g} GB are free there. Free some, or name a folder on a larger disk."
         )
 
 
-def _weights_id(model: Model) -> str:
-    """The hash of the weights: their file's, or, where they were never in one, their own."""
-    if model.weights_sha256 != "unsaved":
-        return model.weights_sha256
+def _encoder_sha256(model: Model) -> str:
+    """A hash of the weights as they are: those that were read from a file may have been changed."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return f"unsaved {digest.hexdigest()}"
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()

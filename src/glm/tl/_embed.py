@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from ..models.vocabulary import GeneVocabulary
 from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
 from ._cell_source import cell_items, frame
 from ._gene_axis import check_same_genes
-from ._gene_embeddings import Reading, embed_genes, embed_groups
+from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes, timed_reducer
 from ._groups import find_groups
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def embed(
     gene_ids: str | None = None,
     log_normalized: bool = False,
     device: str | None = None,
-    precision: Literal["float32"] | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     token_budget: int | None = None,
     out: str | Path | None = None,
     devices: int | list[int] | str | None = None,
@@ -89,7 +90,9 @@ def embed(
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one.
     precision
-        ``"float32"``, which is also what ``None`` takes.
+        ``"float32"``, or ``"bfloat16"`` for the matrix products (the states between the layers and
+        the LayerNorms stay float32): on GPUs, and on processors that have it, up to twice as fast.
+        ``None`` takes bfloat16 on a GPU that has it, float32 on the CPU.
     token_budget
         Most tokens run at once; ``None`` chooses by the device and its free memory. Results differ
         by less than 1e-5 of the largest value, whatever it is.
@@ -193,7 +196,10 @@ def embed(
         check_same_genes(adata, use_raw)
     if dry_run:
         first_only = of == "cells" and pooling == "cls"
-        return plan_job(CellJob(counts, load(model), plan, n_layers_run, first_only))
+        job = CellJob(counts, load(model), plan, n_layers_run, first_only)
+        width = spec.shape.hidden_size
+        reducer = timed_reducer(counts, of, pooling, width, plan.device)
+        return plan_job(job, result_bytes(counts, groups, of, width), reducer)
     key = key_added or spec.system
     if of == "genes" or groupby is not None:
         reading = Reading(
@@ -205,9 +211,11 @@ def embed(
 
     keys = EmbeddingKeys(key)
     written = [("obsm", keys.obsm), ("obs", keys.ok)]
-    slots.check_free(adata, written, keys.record, model=spec.name, overwrite=overwrite)
+    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
+    check(model=spec.name)
     started = time.perf_counter()
     loaded = load(model)
+    check(model=spec.name, weights_sha256=loaded.weights_sha256)
     facts = {"function": "glm.tl.embed", "pooling": pooling}
     job = CellJob(counts, loaded, plan, n_layers_run, pooling == "cls", facts)
     vectors = embed_cells(job, pooling, out=folder, devices=devices, strategy=strategy)

@@ -6,6 +6,7 @@ Each is called by it with everything checked, computes, and writes.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from ._groups import Groups, check_distinct
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from anndata import AnnData
 
     from ..engine import Plan, Reducer
@@ -75,9 +77,11 @@ def embed_genes(
     ]
     check_distinct(written, groups)
     model = reading.spec.name
-    slots.check_free(adata, written, keys.record, model=model, overwrite=overwrite)
+    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
+    check(model=model)
     started = time.perf_counter()
     loaded = load(reading.model)
+    check(model=model, weights_sha256=loaded.weights_sha256)
     found = average_genes(counts, loaded, groups, reading)
 
     values: dict[slots.Slot, Any] = {}
@@ -120,9 +124,11 @@ def embed_groups(
     assert groups.column is not None  # the public function asks for groups or for cells
     keys = GroupEmbeddingKeys(key, groups.column)
     model = reading.spec.name
-    slots.check_free(adata, [], keys.record, model=model, overwrite=overwrite)
+    check = partial(slots.check_free, adata, [], keys.record, overwrite=overwrite)
+    check(model=model)
     started = time.perf_counter()
     loaded = load(reading.model)
+    check(model=model, weights_sha256=loaded.weights_sha256)
     found = average_cells(counts, loaded, groups, reading)
 
     record = slots.make_record(
@@ -192,6 +198,28 @@ def average_cells(counts: Counts, model: Model, groups: Groups, reading: Reading
     reducer = PoolRows(reading.pooling, sink)
     reading.run(reading.job(counts, model, groups, "cells", "embed"), reducer)
     return GroupVectors(sink.means(), sink.n, sink.n_not_finite)
+
+
+def result_bytes(counts: Counts, groups: Groups, of: str, width: int) -> int:
+    """Most bytes that the result takes, with the float64 sums that a mean is made of."""
+    from ..engine.gene_means import NUMBER_BYTES
+
+    if of == "genes":
+        return NUMBER_BYTES * len(groups) * readable_columns(counts).size * width
+    return 4 * counts.n_cells * width if groups.column is None else 12 * len(groups) * width
+
+
+def timed_reducer(
+    counts: Counts, of: str, pooling: str, width: int, device: torch.device
+) -> Reducer:
+    """A reducer that costs what the one of the run does, of one group and without a result."""
+    from ..engine import ArraySink, PoolRows
+    from ..engine.gene_means import GeneMeans
+
+    if of == "cells":
+        return PoolRows(pooling, ArraySink(0, width))
+    columns = readable_columns(counts)
+    return GeneMeans(place_of_token(counts, columns), columns.size, width, device=device)
 
 
 def _facts(counts: Counts, model: Model, reading: Reading) -> dict[str, object]:

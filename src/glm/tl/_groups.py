@@ -69,7 +69,8 @@ def find_groups(adata: AnnData, column: str | None) -> Groups:
             f"adata.obs has no column {column!r} to group by; it has "
             f"{', '.join(map(str, adata.obs.columns)) or 'no columns'}."
         )
-    labels = adata.obs[column]
+    obs = adata.obs[[column]]
+    labels = (obs.to_memory() if hasattr(obs, "to_memory") else obs)[column]  # lazily read
     missing = labels.isna().to_numpy()
     if missing.any():
         first = first_names(adata.obs_names[missing])
