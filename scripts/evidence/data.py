@@ -55,7 +55,7 @@ class Labelled:
     unit: str | None = None
     log_normalized: bool = False
     context: int = 256
-    epochs: int = 6
+    epochs: int = 12
 
     @property
     def classes(self) -> list[str]:
@@ -194,7 +194,7 @@ _SETS: dict[str, tuple[Callable[[], ad.AnnData], dict[str, Any]]] = {
     ),
     "scvi_pbmc_10k_protein_v3": (
         _protein,
-        {"title": "blood, labels by surface protein", "label": "by_protein", "epochs": 12},
+        {"title": "blood, labels by surface protein", "label": "by_protein", "epochs": 16},
     ),
     "bmfm_scp1884": (
         lambda: _read("bmfm_scp1884"),

@@ -22,7 +22,7 @@ from glm.train.split import Parts
 from .data import MODEL, PARTS
 
 METHODS = ("finetuned", "lora", "scratch")
-LEARNING_RATES = (5e-4, 2e-3, 5e-3)
+LEARNING_RATES = (1e-3, 5e-3)
 RANK = 8
 RECIPE = Recipe(
     learning_rate=5e-4,

@@ -59,7 +59,7 @@ def page(result: dict[str, Any]) -> str:
         + ", ".join(
             f"{_SAYS[m].split(', ')[-1]} {r:g}" for m, r in result["learning_rates"].items()
         )
-        + f", the best of {', '.join(f'{r:g}' for r in models.LEARNING_RATES)} on validation "
+        + f", the better of {' and '.join(f'{r:g}' for r in models.LEARNING_RATES)} on validation "
         "cells of the first division of `pbmc68k_reduced`. "
         f"LoRA of rank {models.RANK} on queries and values.",
         f"- **Intervals**: paired bootstrap, {DRAWS:,} draws, 95%. Drawn are groups, or cells "

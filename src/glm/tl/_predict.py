@@ -17,7 +17,7 @@ from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
 from ._cell_sentences import apply_head
 from ._embed import _check_out
 from ._gene_axis import check_same_genes
-from ._gene_embeddings import Reading, average_genes
+from ._gene_embeddings import Reading, average_genes, result_bytes, timed_reducer
 from ._groups import Groups
 from ._prediction_slots import Predictions
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from ..engine import RunPlan
+    from ..engine import Plan, RunPlan
     from ..models.heads import Classifier
     from ._targets import Axis, Kind
 
@@ -41,7 +41,7 @@ def predict(
     gene_ids: str | None = None,
     log_normalized: bool = False,
     device: str | None = None,
-    precision: Literal["float32"] | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
     token_budget: int | None = None,
     out: str | Path | None = None,
     devices: int | list[int] | str | None = None,
@@ -72,8 +72,10 @@ def predict(
         (``"class"`` where that is not known).
     mod, layer, use_raw, gene_ids, log_normalized
         Where the counts and the Ensembl ids are, as for :func:`glm.tl.embed`.
-    device, precision, token_budget, out, devices, strategy
+    device, token_budget, out, devices, strategy
         As for :func:`glm.tl.embed`: ``out`` is a folder from which a long run goes on.
+    precision
+        ``"float32"``, on a GPU too, or ``"bfloat16"`` for the matrix products.
     key_added
         Name in the slots; by default the system's name, ``"geneformer"``.
     overwrite
@@ -146,7 +148,7 @@ def predict(
     if axis == "var":
         check_same_genes(adata, use_raw)
     if dry_run:
-        return plan_job(CellJob(counts, loaded, plan, n_layers, axis == "obs"))
+        return _plan(counts, loaded, plan, n_layers, axis)
     keys = PredictionKeys(name, key_added or spec.system)
     kind, by_log = _kind(spec)
     empty = Predictions(axis, kind, (), np.empty((0, 0), np.float32))
@@ -202,13 +204,23 @@ def gene_outputs(counts: Counts, model: Model, reading: Reading) -> np.ndarray:
 
     The head of genes is linear, so it is applied to the mean of the hidden states.
     """
-    groups = Groups(None, (None,), np.zeros(counts.n_cells, np.int32))
-    found = average_genes(counts, model, groups, reading)
+    found = average_genes(counts, model, _all_cells(counts), reading)
     network = cast("Classifier", model.network)
     outputs = apply_head(network, found.vectors[0], reading.plan.device)
     whole = np.full((counts.matrix.shape[1], outputs.shape[1]), np.nan, np.float32)
     whole[found.columns] = outputs
     return whole
+
+
+def _plan(counts: Counts, model: Model, plan: Plan, n_layers: int, axis: Axis) -> RunPlan:
+    of, width = "cells" if axis == "obs" else "genes", model.spec.shape.hidden_size
+    job = CellJob(counts, model, plan, n_layers, axis == "obs")
+    reducer = timed_reducer(counts, of, "cls", width, plan.device)
+    return plan_job(job, result_bytes(counts, _all_cells(counts), of, width), reducer)
+
+
+def _all_cells(counts: Counts) -> Groups:
+    return Groups(None, (None,), np.zeros(counts.n_cells, np.int32))
 
 
 def _check_head(spec: ModelSpec) -> Axis:
