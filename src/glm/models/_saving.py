@@ -56,7 +56,12 @@ def plain(value: Any) -> Any:
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
-    return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(
+        f"a {type(value).__name__} cannot be kept as JSON: expected numbers, names, lists and "
+        "dictionaries of them."
+    )
 
 
 def state_to_save(spec: ModelSpec, network: Network, *, half: bool = False) -> dict[str, Tensor]:
