@@ -24,6 +24,7 @@ import layers
 import long_runs
 import million
 import rank
+import train
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
@@ -33,10 +34,11 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "attention": attention.main,
     "long_runs": long_runs.main,
     "million": million.main,
+    "train": train.main,
     "choosing": choosing.main,
     "layers": layers.main,
 }
-VERSIONS = ("torch", "numpy", "scipy", "numba", "transformers")
+VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers")
 
 
 def machine() -> dict[str, str]:

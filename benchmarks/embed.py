@@ -62,7 +62,7 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         sentences = real_sentences(data, N_CELLS)
         _write_inputs(Path(folder), sentences)
-        workers = {way: running.enter_context(_Worker(way, Path(folder))) for way in WAYS}
+        workers = {way: running.enter_context(Worker(way, Path(folder))) for way in WAYS}
         before = {way: worker.ask("ready") for way, worker in workers.items()}
         seconds = {way: [0.0] * ROUNDS for way in WAYS}
         for i in range(ROUNDS):
@@ -123,20 +123,20 @@ def _write_inputs(folder: Path, sentences: Sentences) -> None:
     save_safetensors(model, folder / "model.safetensors")
 
 
-class _Worker:
-    """A process that embeds in one way, on one thread, a round at a time."""
+class Worker:
+    """A process that works in one way, on one thread, a round at a time."""
 
-    def __init__(self, way: str, folder: Path) -> None:
+    def __init__(self, way: str, folder: Path, script: str = __file__) -> None:
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
-            [sys.executable, __file__, way, str(folder)],
+            [sys.executable, script, way, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | one_thread | {"HF_HUB_OFFLINE": "1"},
         )
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:

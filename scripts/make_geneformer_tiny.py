@@ -6,7 +6,7 @@ The cells (raw counts, symbols) are looked for in GLM_TEST_DATA/cells, the publi
 that map symbols to Ensembl ids in GLM_TEST_DATA/geneformer. One donor in ten of the two files that
 name donors, and a tenth of the cells of the third, are held out. Genes are those seen in at least
 20 training cells, medians those of the training cells. The run can be stopped and goes on from its
-last epoch; the finished model is written into the package, and its card with it.
+last checkpoint; the finished model is written into the package, and its card with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from glm.genes import map_names
 from glm.models import BertConfig, GeneVocabulary, Model, ModelSpec
 from glm.models._verify import record_expected
 from glm.models.bert import MaskedLM
-from glm.train import Recipe, Sentences, pretrain_cells
+from glm.train import MaskedTokens, Recipe, Sentences, fit
 
 FILES = {
     "bmfm_cellxgene": "BiomedSciAI/biomed-multi-omic (CELLxGENE, 220 cells of 22 types), Apache-2",
@@ -46,16 +46,15 @@ SEED = 0
 
 RECIPE = Recipe(
     learning_rate=1e-3,
-    warmup_steps=200,
-    weight_decay=0.01,
-    mask_share=0.3,
-    mask_as_mask=0.8,
-    mask_as_random=0.1,
-    tokens_per_batch=4 * 1024,
+    warmup=200,
     max_epochs=14,
+    weight_decay=0.01,
+    tokens_per_batch=4 * 1024,
+    min_tokens=7,
     precision="bf16-mixed",
     seed=SEED,
 )
+MASK_SHARE = 0.3
 
 
 def data_dir() -> Path:
@@ -186,7 +185,7 @@ def to_sentences(counts: sp.csr_matrix, vocabulary: GeneVocabulary) -> Sentences
     columns, offsets, n = Ranker(vocabulary.medians, order, order).sentences(
         sp.csr_array(counts), limit=vocabulary.n_genes_read
     )
-    assert (n >= RECIPE.min_genes).all()
+    assert (n >= RECIPE.min_tokens).all()
     special = vocabulary.special
     tokens, lengths = frame(
         vocabulary.tokens[columns], np.diff(offsets), special["cls"], special["eos"]
@@ -209,6 +208,12 @@ def thinned(counts: sp.csr_matrix, seed: tuple[int, ...]) -> sp.csr_matrix:
     few = np.diff(out.indptr) < 30
     whole = sp.diags(few.astype(np.int32)) @ counts
     return sp.csr_matrix(sp.diags((~few).astype(np.int32)) @ out + whole).astype(np.int32)
+
+
+def told(recipe: Recipe) -> dict[str, object]:
+    """What the card tells of a recipe, and of the objective."""
+    fields = dataclasses.asdict(recipe)
+    return {"warmup_steps": int(fields.pop("warmup")), **fields, "mask_share": MASK_SHARE}
 
 
 def main() -> None:
@@ -241,14 +246,16 @@ def main() -> None:
         f"{test.shape[0]:,}",
         f"{model.spec.shape.n_parameters:,}",
     )
-    pretrain_cells(
+    model = fit(
         model,
+        MaskedTokens(vocabulary, share=MASK_SHARE),
         to_sentences(train, vocabulary),
-        recipe,
+        recipe=recipe,
         folder=options.work,
-        held_out=to_sentences(test, vocabulary),
         each_epoch=lambda epoch: to_sentences(thinned(train, (SEED, epoch)), vocabulary),
-    )
+        held_out=to_sentences(test, vocabulary),
+        keep="last",  # no epoch is chosen by the cells that the model is scored on
+    ).model
     for parameter in model.network.parameters():
         # Kept as float16, half the size: what is scored and shipped are the rounded weights.
         parameter.data = parameter.data.half().float()
@@ -257,7 +264,7 @@ def main() -> None:
         "training_cells": train.shape[0],
         "held_out_cells": test.shape[0],
         "least_cells_a_gene": LEAST_CELLS,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": told(recipe),
         "augmentation": "every epoch, counts thinned by a log-uniform share of 0.03 to 0.5 a cell",
     }
     model.save(options.out, card=card, half=True)

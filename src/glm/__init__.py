@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 from ._settings import GlmWarning, settings
 
 if TYPE_CHECKING:
-    from . import datasets, get, models, pl, pp, tl, train
+    from . import datasets, get, metrics, models, pl, pp, tl, train
 
 __version__ = "0.1.0"
 
-__all__ = ["GlmWarning", "datasets", "get", "models", "pl", "pp", "settings", "tl", "train"]
+__all__ = [
+    "GlmWarning",
+    "datasets",
+    "get",
+    "metrics",
+    "models",
+    "pl",
+    "pp",
+    "settings",
+    "tl",
+    "train",
+]
 
-_ROOMS = frozenset({"datasets", "get", "models", "pl", "pp", "tl", "train"})
+_ROOMS = frozenset({"datasets", "get", "metrics", "models", "pl", "pp", "tl", "train"})
 
 
 def __getattr__(name: str) -> Any:

@@ -102,6 +102,43 @@ class AttentionKeys(_Keys):
         return f"attention_{self.key}{_by(self.groupby)}"
 
 
+@dataclass(frozen=True)
+class PredictionKeys:
+    """Slots of what is predicted of ``target`` under ``key``.
+
+    ``held_out`` are the predictions that fine-tuning makes of rows it did not train on.
+    """
+
+    target: str
+    key: str
+    held_out: bool = False
+
+    @property
+    def label(self) -> str:
+        """The predicted class or amount, and the record."""
+        return f"{_safe(self.target)}_{self.key}{'_held_out' if self.held_out else ''}"
+
+    @property
+    def confidence(self) -> str:
+        return f"{self.label}_confidence"
+
+    @property
+    def probability(self) -> str:
+        return f"{self.label}_probability"
+
+    @property
+    def ok(self) -> str:
+        return f"{self.label}_ok"
+
+    @property
+    def fold(self) -> str:
+        return f"{_safe(self.target)}_{self.key}_fold"
+
+    @property
+    def record(self) -> str:
+        return self.label
+
+
 def _by(groupby: str | None) -> str:
     return "" if groupby is None else f"_by_{_safe(groupby)}"
 

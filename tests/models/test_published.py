@@ -300,8 +300,9 @@ def test_only_a_head_that_predicts_tokens_is_pretrained(small, tmp_path: Path):
     folder, _ = small("BertForTokenClassification")
     model = load(folder)
     sentence = glm.train.Sentences(np.tile(model.vocabulary.tokens[:20], 2), np.array([0, 20, 40]))
+    objective = glm.train.MaskedTokens(model.vocabulary)
     with pytest.raises(ValueError, match="no head that predicts tokens"):
-        glm.train.pretrain_cells(model, sentence, folder=tmp_path / "run")
+        glm.train.fit(model, objective, sentence, folder=tmp_path / "run")
 
 
 # ---- strict both ways ---------------------------------------------------------------------------

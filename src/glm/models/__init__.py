@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._export import export
 from ._verify import Verification, verify
 from .bundle import Model, load, prefetch
 from .config import BertConfig
@@ -19,6 +20,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "Verification",
+    "export",
     "get",
     "list",
     "load",

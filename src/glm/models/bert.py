@@ -13,8 +13,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .config import BertConfig
+from .dropout_attention import WORTHWHILE, attend_with_dropout
 
 __all__ = ["Bert", "BertConfig", "MaskedLM"]
 
@@ -30,6 +32,8 @@ class Bert(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.recompute = False
+        """Whether a layer's activations are computed again for its gradient instead of kept."""
         _initialise(self, config)
 
     def forward(
@@ -56,7 +60,7 @@ class Bert(nn.Module):
         check_hidden_layer(last, self.config)
         hidden, attend = self._embed(tokens, mask)
         for layer in self.layers[:last]:
-            hidden = layer(hidden, attend)
+            hidden = self._through(layer, hidden, attend)
         return hidden
 
     def hidden_states(self, tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
@@ -64,8 +68,13 @@ class Bert(nn.Module):
         hidden, attend = self._embed(tokens, mask)
         states = [hidden]
         for layer in self.layers:
-            states.append(layer(states[-1], attend))
+            states.append(self._through(layer, states[-1], attend))
         return states
+
+    def _through(self, layer: nn.Module, hidden: Tensor, attend: Tensor | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, hidden, attend, use_reentrant=False)
+        return layer(hidden, attend)
 
     def _embed(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         _check_tokens(tokens, mask, self.config)
@@ -136,10 +145,24 @@ class SelfAttention(nn.Module):
             linear(hidden).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for linear in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attend, dropout_p=self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        lengths = _lengths(query, attend) if dropout and query.device.type == "cpu" else None
+        if lengths is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, attend, dropout_p=dropout)
+        else:
+            mixed = attend_with_dropout(query, key, value, lengths, dropout)
         return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+def _lengths(query: Tensor, attend: Tensor | None) -> list[int] | None:
+    """Real tokens of each row, if they come first and are many enough to be worth it."""
+    rows, length = query.shape[0], query.shape[2]
+    if length <= WORTHWHILE:
+        return None
+    if attend is None:
+        return [length] * rows
+    real = attend[:, 0, 0]
+    return real.sum(dim=1).tolist() if bool((real[:, 1:] <= real[:, :-1]).all()) else None
 
 
 class MaskedLM(nn.Module):

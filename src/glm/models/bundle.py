@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .._atomic import name_beside
 from .._cards import html_card
 from .._fetch import FILES, fetch, sha256_of
 from .._hashes import digest_once
+from ._saving import check_labels, plain, state_to_save, write_json, written_together
 from .registry import BUNDLE_FORMAT, ModelSpec, bundle_file, get, ways_out
 from .vocabulary import GeneVocabulary
 
@@ -41,12 +39,16 @@ class Model:
         ``classifier`` follows ``spec.labels``), or a :class:`~glm.models.bert.Bert` alone.
     weights_sha256
         Hash of the weights' file (``"unsaved"`` for weights that were never in one).
+    card
+        How it came about: of a trained model the recipe, what it was trained for and on, measured
+        scores, calibration. Kept when it is saved.
     """
 
     spec: ModelSpec
     vocabulary: GeneVocabulary
     network: Network
     weights_sha256: str = "unsaved"
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def encoder(self) -> Bert:
@@ -65,21 +67,35 @@ class Model:
         return html_card(f"Loaded model {self.spec.name}", rows, note=self.spec.note)
 
     def save(
-        self, folder: Path | str, *, card: dict[str, object] | None = None, half: bool = False
+        self, folder: Path | str, *, card: Mapping[str, Any] | None = None, half: bool = False
     ) -> Path:
-        """Write the model as a bundle: ``config.json``, ``vocabulary.json``, ``model.safetensors``.
+        """Write the model as a bundle, which loads everywhere as ``model="folder"``.
 
-        ``card`` is kept in ``config.json``. ``half=True`` writes float16, half the size; loading
-        makes float32 of it again. A bundle that is there stays as it is unless all files could be
-        written.
+        Parameters
+        ----------
+        folder
+            Where to write ``config.json`` (shape, classes by name, card, and the hashes of the
+            others), ``vocabulary.json`` (ids, tokens and medians) and ``model.safetensors``. A
+            bundle that is there stays as it is unless all files could be written.
+        card
+            Kept in ``config.json`` in place of the model's own: plain values, NaN as ``None``.
+        half
+            Write float16, half the size; loading makes float32 of it again.
+
+        Returns
+        -------
+        The folder.
+
+        Raises
+        ------
+        RuntimeError
+            If weights are not finite (in float16, with ``half``), or classes are not named each
+            once.
         """
-        from .weights import save_safetensors, to_published
+        from .weights import save_safetensors
 
         folder, spec = Path(folder), self.spec
-        folder.mkdir(parents=True, exist_ok=True)
-        state = to_published(self.network)
-        if half:
-            state = {name: tensor.half() for name, tensor in state.items()}
+        state = state_to_save(spec, self.network, half=half)
         content = {
             "format": BUNDLE_FORMAT,
             "name": spec.name,
@@ -93,34 +109,16 @@ class Model:
             "note": spec.note,
             "head": spec.head,
             "labels": list(spec.labels),
-            "card": card or {},
+            "task": spec.task,
+            "card": plain(self.card if card is None else card),
         }
-        with _written_together(folder, [*_HASHED, "config.json"]) as beside:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_together(folder, [*_HASHED, "config.json"]) as beside:
             save_safetensors(state, beside["model.safetensors"])
-            _write_json(beside["vocabulary.json"], self.vocabulary.to_dict())
+            write_json(beside["vocabulary.json"], self.vocabulary.to_dict())
             content["sha256"] = {name: sha256_of(beside[name]) for name in _HASHED}
-            _write_json(beside["config.json"], content, indent=1)
+            write_json(beside["config.json"], content, indent=1)
         return folder
-
-
-@contextmanager
-def _written_together(folder: Path, names: list[str]) -> Iterator[dict[str, Path]]:
-    """Paths to write to, which take the places of the named files once all of them are whole."""
-    beside = {name: name_beside(folder / name) for name in names}
-    try:
-        yield beside
-        for path in beside.values():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-        for name, path in beside.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in beside.values():
-            path.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: object, indent: int | None = None) -> None:
-    path.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def load(model: str | Path | Model) -> Model:
@@ -165,8 +163,8 @@ def load(model: str | Path | Model) -> Model:
     vocabulary = spec.vocabulary()
     path, sha256 = _weights(spec)
     network = load_network(read_state(path), spec.shape, spec.head)
-    _check_labels(spec, network)
-    return Model(spec, vocabulary, network, sha256)
+    check_labels(spec, network)
+    return Model(spec, vocabulary, network, sha256, _card(spec))
 
 
 def _weights(spec: ModelSpec) -> tuple[Path, str]:
@@ -182,17 +180,13 @@ def _weights(spec: ModelSpec) -> tuple[Path, str]:
     return spec.folder / spec.weights, sha256_of(spec.folder / spec.weights)
 
 
-def _check_labels(spec: ModelSpec, network: Network) -> None:
-    from .heads import Classifier
-
-    if not spec.labels or not isinstance(network, Classifier):
-        return
-    n_classes = network.classifier.out_features
-    if len(spec.labels) != n_classes:
-        raise RuntimeError(
-            f"{spec.name} names {len(spec.labels)} classes in its config.json, but its weights "
-            f"tell {n_classes} apart: the two do not belong together."
-        )
+def _card(spec: ModelSpec) -> dict[str, Any]:
+    """The card in a folder's ``config.json``; empty where there is none."""
+    if spec.folder is None:
+        return {}
+    config = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))
+    card = (config if spec.is_bundle else config.get("glm", {})).get("card", {})
+    return card if isinstance(card, dict) else {}
 
 
 def prefetch(

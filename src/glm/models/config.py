@@ -9,6 +9,14 @@ from typing import Literal
 Head = Literal["tokens", "cells", "genes", "none"]
 """What stands on an encoder: it predicts tokens, the class of a cell, classes of genes, nothing."""
 
+Pooling = Literal["mean", "cls"]
+"""How a cell's embedding is made of hidden states: the mean over its genes, or position 0."""
+
+Task = Literal["", "classes", "multi_label", "regression", "counts", "counts_log"]
+"""How outputs of a head of cells or genes are read: logits of classes of which one is right, or of
+labels of which any may be; amounts; or counts, whose mean is softplus or exp of the output. ``""``
+where it is not known, as in checkpoints of other tools that do not say; read as ``"classes"``."""
+
 
 _WHOLE = (
     "vocab_size",

@@ -33,12 +33,18 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, n_classes)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, *, positions: Tensor | None = None
+    ) -> Tensor:
         """Compute logits: batch × classes, or batch × length × classes without a pooler.
 
         ``tokens`` and ``mask`` are those of :meth:`Bert.forward <glm.models.bert.Bert.forward>`.
+        ``positions`` are places in the flattened batch (int64); without a pooler, logits are then
+        positions × classes.
         """
         hidden = self.bert(tokens, mask)
         if self.pooler is not None:
             hidden = torch.tanh(self.pooler(hidden[:, 0]))
+        elif positions is not None:
+            hidden = hidden.flatten(0, 1)[positions]
         return self.classifier(self.dropout(hidden))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from .config import BertConfig, Head
+from .config import BertConfig, Head, Pooling, Task
 from .vocabulary import GeneVocabulary
 
 #: Class that wrote the checkpoint → what stands on its encoder.
@@ -25,7 +25,7 @@ ARCHITECTURES: dict[str, Head] = {
 }
 
 #: Entry of a published config.json → ours; the first seven must be there.
-_SHAPE = {
+SHAPE = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
     "num_hidden_layers": "n_layers",
@@ -40,7 +40,7 @@ _SHAPE = {
     "pad_token_id": "pad_token",
     "initializer_range": "initializer_range",
 }
-_REQUIRED = tuple(_SHAPE)[:7]
+_REQUIRED = tuple(SHAPE)[:7]
 
 #: What other values of these would change the computation.
 _EXPECTED: dict[str, object] = {
@@ -50,8 +50,25 @@ _EXPECTED: dict[str, object] = {
     "position_embedding_type": "absolute",
 }
 
+#: How a classifier's outputs are read, in their words and ours.
+PROBLEMS: dict[str, Task] = {
+    "single_label_classification": "classes",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
+
 #: Tokens of a vocabulary → the published dictionaries of that size.
 DICTIONARY_OF_SIZE = {25_426: "gc30M", 20_275: "gc104M"}
+_TOLD = {
+    "name",
+    "system",
+    "pooling",
+    "hidden_layer",
+    "licence",
+    "source",
+    "note",
+    "task",
+}  # entries of ours in a config.json
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -89,6 +106,8 @@ def describe_folder(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "source": str(config.get("_name_or_path") or folder.resolve()),
         "head": head,
         "labels": _labels(folder, config) if head in ("cells", "genes") else (),
+        "task": PROBLEMS.get(str(config.get("problem_type")), ""),
+        **_told_by_glm(folder, config),
     }
 
 
@@ -124,11 +143,31 @@ def _shape(folder: Path, config: Mapping[str, Any]) -> BertConfig:
             f"{folder / 'config.json'} does not say {', '.join(missing)}: it is not the whole "
             "configuration of a BERT."
         )
-    given = {ours: config[entry] for entry, ours in _SHAPE.items() if config.get(entry) is not None}
+    given = {ours: config[entry] for entry, ours in SHAPE.items() if config.get(entry) is not None}
     try:
         return BertConfig(**given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.json'} describes no BERT: {error}") from error
+
+
+def _told_by_glm(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What :func:`glm.models.export` notes down, since the layout has no place for it."""
+    noted = config.get("glm", {})
+    noted = noted if isinstance(noted, Mapping) else {"": noted}
+    told = {entry: value for entry, value in noted.items() if entry != "card"}
+    unknown = told.keys() - _TOLD
+    if unknown or not all(isinstance(value, str) for value in told.values()):
+        raise ValueError(
+            f"{folder / 'config.json'} has an entry glm of {json.dumps(told)[:200]}; expected text "
+            f"for {', '.join(sorted(_TOLD))}."
+        )
+    for entry, admitted in (("pooling", get_args(Pooling)), ("task", get_args(Task))):
+        if told.get(entry, admitted[0]) not in admitted:
+            raise ValueError(
+                f"{folder / 'config.json'} says {entry} {told[entry]!r}; expected one of "
+                f"{', '.join(map(repr, admitted))}."
+            )
+    return told
 
 
 def _weights(folder: Path) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from .. import _fetch
 from .._cards import html_card
-from .config import BertConfig, Head
+from .._messages import first_names
+from .config import BertConfig, Head, Pooling, Task
 from .published import describe_folder, folder_vocabulary, is_published
 from .vocabulary import GeneVocabulary, published_vocabulary
 
@@ -55,13 +56,15 @@ class ModelSpec:
         What stands on the encoder: it predicts ``"tokens"``, the class of ``"cells"``, the class of
         ``"genes"``, or there is ``"none"``.
     labels
-        Names of those classes, where they are known.
+        Names of those classes (or amounts), where they are known.
+    task
+        How the outputs of such a head are read (:data:`glm.models.config.Task`).
     """
 
     name: str
     system: str
     shape: BertConfig
-    pooling: Literal["mean", "cls"]
+    pooling: Pooling
     hidden_layer: str = "second_to_last"
     dictionary: str = ""
     weights: str = ""
@@ -72,6 +75,7 @@ class ModelSpec:
     note: str = ""
     head: Head = "tokens"
     labels: tuple[str, ...] = ()
+    task: Task = ""
 
     @property
     def is_bundle(self) -> bool:
@@ -117,6 +121,7 @@ class ModelSpec:
             "context": f"{self.context:,} tokens",
             "vocabulary": f"{shape.vocab_size:,} tokens",
             "dictionaries": self.dictionary,
+            "classes": first_names(self.labels, 10),
             "authors' pooling": self.pooling,
             "authors' layer": str(self.hidden_layer).replace("_", " "),
             "files": self.where,
@@ -353,22 +358,20 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
     try:
         if not isinstance(content["sha256"], dict):
             raise TypeError("sha256 holds no names and hashes")
-        head = content.get("head", "tokens")
-        if head not in get_args(Head):
-            raise ValueError(f"head is {head!r}, expected one of {', '.join(get_args(Head))}")
         return ModelSpec(
             name=content["name"],
             system=content["system"],
             shape=BertConfig(**content["shape"]),
-            pooling=content["pooling"],
+            pooling=_one_of(Pooling, content["pooling"]),
             hidden_layer=content["hidden_layer"],
             folder=folder,
             tier=content["tier"],
             licence=content["licence"],
             source=content["source"],
             note=content["note"],
-            head=head,
-            labels=tuple(content.get("labels", ())),
+            head=_one_of(Head, content.get("head", "tokens")),
+            labels=_names(content.get("labels", [])),
+            task=_one_of(Task, content.get("task", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -376,3 +379,15 @@ def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
             "system, shape, pooling, hidden_layer, tier, licence, source, note and sha256. A "
             "checkpoint in the published layout says model_type and architectures."
         ) from error
+
+
+def _one_of(choice: Any, value: Any) -> Any:
+    if value not in get_args(choice):
+        raise TypeError(f"it says {value!r} where one of {get_args(choice)} is expected")
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"it says {value!r} where a list of names is expected")
+    return tuple(value)

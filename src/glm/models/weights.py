@@ -172,7 +172,7 @@ def load_network(state: Mapping[str, Tensor], config: BertConfig, head: Head = "
     ours = {own: published[name] for name, own in wanted.items()}
     _refuse_shapes(ours, network)
     ours = {name: tensor.to("cpu", torch.float32) for name, tensor in ours.items()}
-    _refuse_not_finite(ours)
+    refuse_not_finite(ours)
     if head == "tokens":
         _refuse_untied(published)
     network.load_state_dict(ours, strict=True, assign=True)
@@ -185,14 +185,22 @@ def to_published(model: Network) -> dict[str, Tensor]:
     Returns
     -------
     Published name to tensor, detached, sharing the module's memory. The tied decoder is left out.
+    Where low-rank additions are not merged yet, the weight is that with them.
     """
-    state, head = model.state_dict(), head_of(model)
+    head = head_of(model)
     encoder = "" if head == "none" else "bert."
     return {
-        (name if name.startswith(("cls.", "classifier.")) else encoder + name): state[ours]
+        (name if name.startswith(("cls.", "classifier.")) else encoder + name): _weight(model, ours)
         for name, ours in _names(model.config, head).items()
         if ours is not None
     }
+
+
+def _weight(model: Network, name: str) -> Tensor:
+    """A weight as the network uses it: with low-rank additions, where there are any."""
+    owner, _, own = name.rpartition(".")
+    with torch.no_grad():
+        return getattr(model.get_submodule(owner), own).detach()
 
 
 def head_of(model: Network) -> Head:
@@ -349,7 +357,8 @@ def _refuse_shapes(ours: Mapping[str, Tensor], model: torch.nn.Module) -> None:
         )
 
 
-def _refuse_not_finite(ours: Mapping[str, Tensor]) -> None:
+def refuse_not_finite(ours: Mapping[str, Tensor]) -> None:
+    """Raise ``RuntimeError`` where a weight is not a number."""
     # The extremes tell, NaN included, without a copy of the tensor.
     bad = {
         name

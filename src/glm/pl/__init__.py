@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ._attention import attention
+from ._calibration import calibration
 from ._check import check
+from ._confusion import confusion
+from ._training import training
 
-__all__ = ["attention", "check"]
+__all__ = ["attention", "calibration", "check", "confusion", "training"]

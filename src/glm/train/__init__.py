@@ -1,35 +1,62 @@
-"""Training: objectives, data and Lightning modules that compose."""
+"""Training: a model × an objective × data, by a recipe, through Lightning."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data import SentenceData, Sentences
-    from .modules import MaskedTokens
-    from .objectives import MaskedBatch, mask_tokens
-    from .pretrain import pretrain_cells
+    from .batches import Batch
+    from .fitting import Fitted, fit
+    from .lora import LoRA
+    from .objectives import (
+        Classification,
+        KmerSpans,
+        MaskedTokens,
+        Objective,
+        Poisson,
+        Regression,
+        balanced_weights,
+        mask_spans,
+        mask_tokens,
+    )
     from .recipes import Recipe, recipe
+    from .sentences import Sentences
 
 __all__ = [
-    "MaskedBatch",
+    "Batch",
+    "Classification",
+    "Fitted",
+    "KmerSpans",
+    "LoRA",
     "MaskedTokens",
+    "Objective",
+    "Poisson",
     "Recipe",
-    "SentenceData",
+    "Regression",
     "Sentences",
+    "balanced_weights",
+    "fit",
+    "mask_spans",
     "mask_tokens",
-    "pretrain_cells",
     "recipe",
 ]
 
 _HOME = {
-    "MaskedBatch": "objectives",
-    "MaskedTokens": "modules",
+    "Batch": "batches",
+    "Classification": "objectives",
+    "Fitted": "fitting",
+    "KmerSpans": "objectives",
+    "LoRA": "lora",
+    "MaskedTokens": "objectives",
+    "Objective": "objectives",
+    "Poisson": "objectives",
     "Recipe": "recipes",
-    "SentenceData": "data",
-    "Sentences": "data",
+    "Regression": "objectives",
+    "Sentences": "sentences",
+    "balanced_weights": "objectives",
+    "fit": "fitting",
+    "mask_spans": "objectives",
     "mask_tokens": "objectives",
-    "pretrain_cells": "pretrain",
     "recipe": "recipes",
 }
 

@@ -1,210 +1,184 @@
-"""Sentences to train on: packed in one array, cut into batches of similar length."""
+"""From sentences to batches of similar lengths, shared out among devices, the same every time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..models.vocabulary import GeneVocabulary
-from .objectives import MaskedBatch, mask_tokens
+from .batches import Batch
+from .loading import Batches
+from .objectives import Objective
 from .recipes import Recipe
+from .sentences import Sentences
+
+_GROUP = 512  # sentences that are sorted by length together: little padding, no two epochs alike
+
+
+def length_grouped(
+    lengths: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    tokens: int | None = None,
+    rows: int | None = None,
+    group: int = _GROUP,
+) -> list[np.ndarray]:
+    """Cut sentences into batches of similar lengths, in an order that ``rng`` draws.
+
+    Sentences are shuffled, sorted by length within groups of about ``group``, cut into batches of
+    at most ``tokens`` (padding included) and ``rows``, and the batches shuffled.
+    """
+    order = rng.permutation(lengths.size)
+    groups = np.array_split(order, max(1, round(order.size / group)))
+    order = np.concatenate([some[np.argsort(lengths[some], kind="stable")] for some in groups])
+    found = cut(order, lengths, tokens=tokens, rows=rows)
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def cut(
+    order: np.ndarray, lengths: np.ndarray, *, tokens: int | None = None, rows: int | None = None
+) -> list[np.ndarray]:
+    """Cut an order into batches of at most ``rows``, and of ``tokens`` once padded.
+
+    A sentence that is longer than ``tokens`` is a batch of its own.
+    """
+    most_rows = rows or order.size
+    most_tokens = tokens or int(lengths.max(initial=1)) * order.size
+    starts, first, longest = [0], 0, 0
+    for i, length in enumerate(lengths[order].tolist()):
+        longest = max(longest, length)
+        n = i - first
+        if n and (n >= most_rows or longest * (n + 1) > most_tokens):
+            starts.append(i)
+            first, longest = i, length
+    return np.split(order, starts[1:])
 
 
 @dataclass(frozen=True)
-class Sentences:
-    """Token sentences end to end.
+class _Maker:
+    """Makes batches of sentences, each with draws of its own that nothing else decides."""
 
-    Attributes
-    ----------
-    tokens
-        int32, all sentences, special tokens included.
-    offsets
-        int64, sentences + 1: where each starts.
-    """
+    objective: Objective
+    sentences: Sentences
+    seed: tuple[int, ...]
+    training: bool
 
-    tokens: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return self.offsets.size - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64, tokens of each sentence."""
-        return np.diff(self.offsets)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
-
-    def padded(self, chosen: np.ndarray, pad: int) -> np.ndarray:
-        """int64, chosen × longest of them, filled with ``pad``."""
-        lengths = self.lengths[chosen]
-        table = np.full((chosen.size, int(lengths.max())), pad, dtype=np.int64)
-        inside = np.arange(table.shape[1]) < lengths[:, None]
-        table[inside] = np.concatenate([self[i] for i in chosen])
-        return table
+    def __call__(self, chosen: np.ndarray) -> Batch:
+        # No two batches of an epoch begin with the same sentence: it names the draw.
+        rng = np.random.default_rng((*self.seed, int(chosen[0])))
+        return self.objective.batch(self.sentences, chosen, rng, training=self.training)
 
 
-class _Numbers(Dataset):  # type: ignore[type-arg]
-    """Hands out sentence numbers: batches are made whole, from numbers, in the collate step."""
+class TrainingData(pl.LightningDataModule):
+    """Training and held-out sentences, put before an objective in batches.
 
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
-
-
-class LengthGroupedBatches(Sampler[list[int]]):
-    """Batches of at most so many padded tokens, of similar lengths, in a seed's own order.
-
-    Sentences are shuffled, sorted by length within large groups, cut into batches, and the batches
-    shuffled: little padding, and no two seeds alike. ``part`` is (rank, ranks): each rank gets its
-    own batches, equally many, for which the first few may come twice.
-    """
-
-    def __init__(
-        self,
-        lengths: np.ndarray,
-        budget: int,
-        seed: tuple[int, ...],
-        *,
-        part: tuple[int, int] = (0, 1),
-        group: int = 512,
-    ) -> None:
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(lengths.size)
-        groups = np.array_split(order, max(1, round(order.size / group)))
-        order = np.concatenate([some[np.argsort(lengths[some], kind="stable")] for some in groups])
-        cut = _cut(order, lengths, budget)
-        rank, n_ranks = part
-        shared = np.resize(rng.permutation(len(cut)), -(-len(cut) // n_ranks) * n_ranks)
-        self._found = [cut[i] for i in shared[rank::n_ranks]]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-
-def _cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> list[list[int]]:
-    """Cut an order into batches whose sentences × longest stay within the budget."""
-    found: list[list[int]] = [[]]
-    longest = 0
-    for i, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        longest = max(longest, length)
-        if found[-1] and longest * (len(found[-1]) + 1) > budget:
-            found.append([])
-            longest = length
-        found[-1].append(i)
-    return found
-
-
-class SentenceData(pl.LightningDataModule):
-    """Training and held-out sentences with masks drawn anew in every epoch.
+    Which sentences are in a batch, and every draw of the objective, depend on the recipe's seed,
+    the epoch and the batch's first sentence alone: not on the process, nor on what else was drawn.
 
     Parameters
     ----------
     train
         Sentences to train on.
-    vocabulary
-        Says which tokens are genes.
+    objective
+        Makes batches of them.
     recipe
-        Masking, budget and seed.
+        Size of batches, and seed.
     held_out
-        Sentences to measure on; they always get the same masks.
+        Sentences to measure on; they always get the same draws.
     each_epoch
         Called with the epoch's number for the sentences of that epoch.
+    workers
+        Processes that make batches ahead.
     """
 
     def __init__(
         self,
         train: Sentences,
-        vocabulary: GeneVocabulary,
+        objective: Objective,
         recipe: Recipe,
         *,
         held_out: Sentences | None = None,
         each_epoch: Callable[[int], Sentences] | None = None,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.train, self.held_out, self.each_epoch = train, held_out, each_epoch
-        self.vocabulary, self.recipe = vocabulary, recipe
+        self.objective, self.recipe, self.workers = objective, recipe, workers
+        self.done = (0, 0)  # where a resumed run goes on: epoch, batches of each process
+        self._latest: tuple[int, Sentences] | None = None
+        self._handed_out: list[Batches] = []
 
     @property
     def n_batches(self) -> int:
-        """Batches of the first epoch on all devices; later ones may have a few more or fewer."""
-        return len(self._batches(self._sentences(0), epoch=0))
+        """Batches of the first epoch over all devices; later ones may have a few more or fewer."""
+        return len(self._cut(self._sentences(0), 0))
 
-    def _sentences(self, epoch: int) -> Sentences:
-        return self.train if self.each_epoch is None else self.each_epoch(epoch)
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.done[0], "batches": self.done[1]}
 
-    def _batches(
-        self, sentences: Sentences, epoch: int, part: tuple[int, int] = (0, 1)
-    ) -> LengthGroupedBatches:
-        recipe = self.recipe
-        return LengthGroupedBatches(
-            sentences.lengths, recipe.tokens_per_batch, seed=(recipe.seed, epoch), part=part
-        )
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.done = (state_dict["epoch"], state_dict["batches"])
 
-    def masked(
-        self, sentences: Sentences, chosen: np.ndarray, seed: tuple[int, ...]
-    ) -> MaskedBatch:
-        """A batch of the chosen sentences, masked with a draw that ``seed`` decides."""
-        special, recipe = self.vocabulary.special, self.recipe
-        tokens = sentences.padded(chosen, special["pad"])
-        is_gene = ~np.isin(tokens, list(special.values()))
-        shown, predicted = mask_tokens(
-            tokens,
-            is_gene,
-            np.random.default_rng(seed),
-            mask_token=special["mask"],
-            random_tokens=self.vocabulary.tokens,
-            share=recipe.mask_share,
-            as_mask=recipe.mask_as_mask,
-            as_random=recipe.mask_as_random,
-        )
-        positions = np.flatnonzero(predicted)
-        return MaskedBatch(
-            torch.from_numpy(shown),
-            torch.from_numpy(tokens != special["pad"]),
-            torch.from_numpy(positions),
-            torch.from_numpy(tokens.ravel()[positions]),
-        )
-
-    def train_dataloader(self) -> DataLoader[int]:
-        epoch, part = 0, (0, 1)
-        if self.trainer is not None:
-            epoch = self.trainer.current_epoch
-            part = (self.trainer.global_rank, self.trainer.world_size)
+    def train_dataloader(self) -> Batches:
+        epoch = self._epoch
         sentences = self._sentences(epoch)
-        return self._loader(sentences, self._batches(sentences, epoch, part), (1, epoch))
+        batches = Batches(
+            _Maker(self.objective, sentences, (self.recipe.seed, 1, epoch), True),
+            self._cut(sentences, epoch),
+            part=self._part,
+            start=self.done[1] if epoch == self.done[0] else 0,
+            workers=self.workers,
+        )
+        self._handed_out = [batches]
+        return batches
 
-    def val_dataloader(self) -> list[DataLoader[int]]:
+    def val_dataloader(self) -> list[Batches]:
         if self.held_out is None:
             return []
-        return [self._loader(self.held_out, self._batches(self.held_out, 0), (2,))]
+        recipe, lengths = self.recipe, self.held_out.lengths
+        order = np.argsort(lengths, kind="stable")
+        found = cut(order, lengths, tokens=recipe.tokens_per_batch, rows=recipe.rows_per_batch)
+        make = _Maker(self.objective, self.held_out, (recipe.seed, 2), False)
+        batches = Batches(make, found, part=self._part, workers=self.workers)
+        self._handed_out.append(batches)
+        return [batches]
 
-    def _loader(
-        self, sentences: Sentences, batches: LengthGroupedBatches, draw: tuple[int, ...]
-    ) -> DataLoader[int]:
-        def collate(chosen: list[int]) -> MaskedBatch:
-            # No two batches of an epoch begin with the same sentence: it names the draw.
-            return self.masked(sentences, np.asarray(chosen), (self.recipe.seed, *draw, chosen[0]))
-
-        return DataLoader(
-            _Numbers(len(sentences)), batch_sampler=batches, collate_fn=collate, num_workers=0
-        )
+    def under_way(self) -> str:
+        """The sentences that workers were at when one of them died."""
+        found = [batches.under_way() for batches in self._handed_out]
+        return " or ".join(part for part in found if part) or "sentences that are not known"
 
     def transfer_batch_to_device(
-        self, batch: MaskedBatch, device: torch.device, dataloader_idx: int
-    ) -> MaskedBatch:
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         return batch.to(device)
+
+    @property
+    def _epoch(self) -> int:
+        # Lightning asks before it has restored its own count.
+        return 0 if self.trainer is None else max(self.trainer.current_epoch, self.done[0])
+
+    @property
+    def _part(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _sentences(self, epoch: int) -> Sentences:
+        if self.each_epoch is None:
+            return self.train
+        if self._latest is None or self._latest[0] != epoch:  # asked for several times in a row
+            self._latest = (epoch, self.each_epoch(epoch))
+        return self._latest[1]
+
+    def _cut(self, sentences: Sentences, epoch: int) -> list[np.ndarray]:
+        recipe = self.recipe
+        return length_grouped(
+            sentences.lengths,
+            np.random.default_rng((recipe.seed, epoch)),
+            tokens=recipe.tokens_per_batch,
+            rows=recipe.rows_per_batch,
+        )

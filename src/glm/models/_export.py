@@ -1,0 +1,121 @@
+"""Write a model in the layout that checkpoints are published in, for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._saving import plain, state_to_save, write_json, written_together
+from .bundle import Model, load
+from .published import ARCHITECTURES, PROBLEMS, SHAPE
+
+if TYPE_CHECKING:
+    from .registry import ModelSpec
+    from .weights import Network
+
+_FILES = ["model.safetensors", "vocabulary.json", "config.json"]
+
+
+def export(model: str | Path | Model, folder: str | Path) -> Path:
+    """Write a model so that ``transformers`` loads it, and ``glm`` too.
+
+    Parameters
+    ----------
+    model
+        A loaded model, or what :func:`glm.models.load` takes.
+    folder
+        Where to write; it is made if need be. Files of an earlier export are replaced once all
+        new ones are whole.
+
+    Returns
+    -------
+    The folder. As ``model=folder`` it computes the same. It holds:
+
+    ``config.json``
+        Of a ``BertForMaskedLM``, ``BertForSequenceClassification`` or
+        ``BertForTokenClassification``, with the classes by name; of a ``BertModel`` (without
+        pooler) where there is no head. What only ``glm`` reads is in its entry ``glm``.
+    ``model.safetensors``
+        Weights, float32, under their published names.
+    ``vocabulary.json``
+        Ids with their tokens and medians, special tokens, symbols and older names.
+
+    Raises
+    ------
+    RuntimeError
+        If weights are not finite, or classes are not named each once.
+    ValueError
+        If the folder holds a bundle, which an export would overwrite.
+
+    Examples
+    --------
+    >>> import glm
+    >>> folder = glm.models.export("geneformer-tiny", "for-transformers")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['config.json', 'model.safetensors', 'vocabulary.json']
+    """
+    from .weights import save_safetensors
+
+    model, folder = load(model), Path(folder).expanduser()
+    _refuse_bundle(folder)
+    state = state_to_save(model.spec, model.network)
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_together(folder, _FILES) as beside:
+        # Others tell by this entry of the header that names and shapes are torch's.
+        save_safetensors(state, beside["model.safetensors"], metadata={"format": "pt"})
+        write_json(beside["vocabulary.json"], model.vocabulary.to_dict())
+        write_json(beside["config.json"], _config(model), indent=1)
+    return folder
+
+
+def _refuse_bundle(folder: Path) -> None:
+    from .registry import get
+
+    if (folder / "config.json").is_file() and get(folder).is_bundle:
+        raise ValueError(
+            f"{folder} holds a bundle, which has files of the same names. Name another folder."
+        )
+
+
+def _config(model: Model) -> dict[str, Any]:
+    spec = model.spec
+    kind = next(name for name, head in ARCHITECTURES.items() if head == spec.head)
+    shape = {theirs: getattr(spec.shape, ours) for theirs, ours in SHAPE.items()}
+    return {
+        "model_type": "bert",
+        "architectures": [kind],
+        **shape,
+        "position_embedding_type": "absolute",
+        "tie_word_embeddings": True,
+        **_classes(spec, model.network),
+        "glm": {
+            "name": spec.name,
+            "system": spec.system,
+            "pooling": spec.pooling,
+            "hidden_layer": spec.hidden_layer,
+            "licence": spec.licence,
+            "source": spec.source,
+            "note": spec.note,
+            "task": spec.task,
+            "card": plain(model.card),
+        },
+    }
+
+
+def _classes(spec: ModelSpec, network: Network) -> dict[str, Any]:
+    """Names of the classes, and what is computed of the outputs."""
+    from .heads import Classifier
+
+    if not isinstance(network, Classifier):
+        return {}
+    found: dict[str, Any] = {"num_labels": network.classifier.out_features}
+    if spec.labels:
+        names = dict(enumerate(spec.labels))
+        found = {
+            "id2label": {str(i): name for i, name in names.items()},
+            "label2id": {name: i for i, name in names.items()},
+        }
+    problem = next((theirs for theirs, ours in PROBLEMS.items() if ours == spec.task), None)
+    if spec.task.startswith("counts"):
+        problem = "regression"  # the nearest that there is; the outputs are the same
+    return {**found, "problem_type": problem}

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .._run_log import read_history
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_BLUE, _ORANGE, _GREY = "#3b6ea5", "#c85200", "#888888"
+_SIDES = {"train": _BLUE, "held_out": _ORANGE}
+
+
+def training(
+    run: Any,
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | list[Axes] | None:
+    """Draw how a training went: the loss, and every score that was logged, against the steps.
+
+    Where held-out loss rises while training loss falls, the model learns its cells by heart; the
+    dotted line marks where it is lowest.
+
+    Parameters
+    ----------
+    run
+        What :func:`glm.train.fit` returned; its history; or the folder of a run, which may still be
+        under way (of :func:`glm.tl.finetune` and :func:`glm.tl.pretrain` the folder ``out``).
+    ax
+        Axes to draw the loss on, alone; ``None`` makes a figure with a panel for each score.
+    show
+        Show the figure and return nothing; ``None`` does so where matplotlib is interactive.
+    save
+        File to write the figure to.
+
+    Returns
+    -------
+    The axes, a list of them if there are scores, or ``None`` if the figure was shown.
+
+    Raises
+    ------
+    ValueError
+        If nothing was logged.
+
+    Examples
+    --------
+    >>> import glm, pandas as pd
+    >>> history = pd.DataFrame(
+    ...     {
+    ...         "epoch": [0, 0],
+    ...         "step": [9, 12],
+    ...         "train_loss": [2.1, None],
+    ...         "held_out_loss": [None, 2.0],
+    ...     }
+    ... )
+    >>> ax = glm.pl.training(history, show=False)
+    >>> ax.get_ylabel()
+    'loss'
+    """
+    history = _history(run)
+    names = _names(history)
+    if not names:
+        raise ValueError("Nothing was logged in this run yet: there is nothing to draw.")
+    names = names[:1] if ax is not None else names
+    figure, axes = panels(len(names), (4.8, 3.6), ax)
+    best = _best_step(history)
+    for drawn, name in zip(axes, names, strict=True):
+        _draw(drawn, history, name, best)
+    axes[0].legend(fontsize="small", frameon=False)
+    return finish(figure, axes, ax, show=show, save=save)
+
+
+def _history(run: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    if isinstance(run, pd.DataFrame):
+        return run
+    if isinstance(run, str | Path):
+        folder = Path(run).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder of a run.")
+        inner = folder / "run"
+        return read_history(inner if inner.is_dir() else folder)
+    if hasattr(run, "history"):
+        return cast("pd.DataFrame", run.history)
+    raise TypeError(
+        f"Got a {type(run).__name__}; expected what glm.train.fit returns, its history, or the "
+        "folder of a run."
+    )
+
+
+def _names(history: pd.DataFrame) -> list[str]:
+    """What was measured, the loss first."""
+    found = [
+        str(column).removeprefix(f"{side}_")
+        for side in _SIDES
+        for column in history.columns
+        if str(column).startswith(f"{side}_") and history[column].notna().any()
+    ]
+    return sorted(dict.fromkeys(found), key=lambda name: (name != "loss", name))
+
+
+def _best_step(history: pd.DataFrame) -> float | None:
+    if "held_out_loss" not in history or history["held_out_loss"].notna().sum() < 2:
+        return None
+    return float(history["step"][history["held_out_loss"].idxmin()])
+
+
+def _draw(ax: Axes, history: pd.DataFrame, name: str, best: float | None) -> None:
+    for side, colour in _SIDES.items():
+        column = f"{side}_{name}"
+        if column not in history:
+            continue
+        seen = history[history[column].notna()]
+        few = len(seen) <= 40
+        ax.plot(
+            seen["step"], seen[column], color=colour, linewidth=1.5,
+            marker="o" if few and side == "held_out" else None, markersize=3.5,
+            alpha=1.0 if side == "held_out" else 0.8, label=side.replace("_", " "),
+        )  # fmt: skip
+    if best is not None:
+        ax.axvline(best, color=_GREY, linestyle=":", linewidth=1.2, label="lowest held-out loss")
+    ax.set(xlabel="step", ylabel=name.replace("_", " "))
+    ax.spines[["top", "right"]].set_visible(False)
