@@ -350,6 +350,12 @@ def test_a_changed_file_with_the_old_time(cache: Path, name: str, hashed: list[P
         fetch(name)
 
 
+def test_hashes_of_different_kinds_are_kept_apart(tmp_path: Path):
+    file = put(tmp_path / "file")
+    for kind in ("sha256", "md5", "sha256"):
+        assert _hashes.digest_once(file, kind) == _hashes.digest(file, kind)
+
+
 def test_a_download_is_not_read_again(
     server: Path, cache: Path, name: str, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
 ):

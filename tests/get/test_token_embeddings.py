@@ -69,6 +69,18 @@ def test_states_are_those_of_the_plain_encoder(
     assert max(len(cell) for cell in found.values()) == model.vocabulary.context
 
 
+def test_genes_that_share_an_id_are_called_as_the_first(toy: AnnData) -> None:
+    glm.tl.rank_encode(toy, TINY)
+    first = glm.get.sentences(toy, ["cell0"])["cell0"][0]
+    toy.var["id"] = toy.var_names
+    names = toy.var_names.to_numpy().copy()
+    last = int(np.flatnonzero(names != first)[-1])
+    toy.var.loc[names[last], "id"] = first
+    found = glm.get.token_embeddings(toy, ["cell0"], TINY, gene_ids="id")["cell0"]
+    assert first in found.genes
+    assert names[last] not in found.genes
+
+
 def test_names_are_those_of_the_sentences(toy: AnnData) -> None:
     glm.tl.rank_encode(toy, TINY)
     names = list(toy.obs_names)

@@ -255,8 +255,14 @@ def test_cutting_the_work_changes_nothing(cells: AnnData, model: Model, tmp_path
         np.testing.assert_allclose(small.varp[slot].data, expected.data, atol=TOLERANCE, rtol=0)
         for other in (shards, again):
             np.testing.assert_array_equal(other.varp[slot].toarray(), expected.toarray())
-    with pytest.raises(ValueError, match=r"holds another run.*layers is"):
-        glm.tl.attention(cells, model, **options, layers=1, out=tmp_path / "out")
+    changes = {"layers": 1, "heads": 1, "scale_by_length": True, "partners": "chosen", "n_top": 8}
+    told = {"partners": "pairs", "n_top": "pairs"}
+    for name, value in changes.items():
+        with pytest.raises(ValueError, match=f"holds another run: {told.get(name, name)} is"):
+            glm.tl.attention(cells, model, **options | {name: value}, out=tmp_path / "out")
+    cells.obs["kind"] = cells.obs["kind"].to_numpy()[::-1]
+    with pytest.raises(ValueError, match="holds another run: groups is"):
+        glm.tl.attention(cells, model, **options, out=tmp_path / "out")
 
 
 # ---- what is computed --------------------------------------------------------------------------
