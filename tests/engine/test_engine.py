@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm.engine import ArraySink, Items, Plan, PoolRows, batches, make_plan, run
+from glm.engine.gene_means import _add_rows
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)
 
@@ -345,3 +346,19 @@ def test_array_sink():
     assert np.isnan(sink.array).all()
     sink.put(np.array([2, 0]), np.array([[1.0, 2.0], [3.0, 4.0]]))
     np.testing.assert_array_equal(sink.array, [[3, 4], [np.nan, np.nan], [1, 2]])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_sums_on_a_gpu_are_the_same_bits_each_time():
+    """Where many threads add to one row, the order is not theirs to choose."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    rows = torch.randn(50_000, 8, dtype=torch.float64, device="cuda", generator=generator)
+    place = torch.arange(50_000, device="cuda") % 7
+    found = []
+    for _ in range(5):
+        total = torch.zeros(7, 8, dtype=torch.float64, device="cuda")
+        _add_rows(total, place, rows)
+        found.append(total.cpu())
+    expected = torch.zeros(7, 8, dtype=torch.float64).index_add_(0, place.cpu(), rows.cpu())
+    torch.testing.assert_close(found[0], expected)
+    assert all(torch.equal(total, found[0]) for total in found)

@@ -258,9 +258,9 @@ def test_cutting_the_work_changes_nothing(cells: AnnData, model: Model, tmp_path
     changes = {"layers": 1, "heads": 1, "scale_by_length": True, "partners": "chosen", "n_top": 8}
     told = {"partners": "pairs", "n_top": "pairs"}
     for name, value in changes.items():
-        with pytest.raises(ValueError, match=f"holds another run: {told.get(name, name)} is"):
+        with pytest.raises(ValueError, match=rf"holds another run: .*{told.get(name, name)} is"):
             glm.tl.attention(cells, model, **options | {name: value}, out=tmp_path / "out")
-    cells.obs["kind"] = cells.obs["kind"].to_numpy()[::-1]
+    cells.obs["kind"] = cells.obs["kind"].array[::-1]  # the same names in the same order
     with pytest.raises(ValueError, match="holds another run: groups is"):
         glm.tl.attention(cells, model, **options, out=tmp_path / "out")
 

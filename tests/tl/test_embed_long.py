@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import glm
-from glm.engine import Runner, WorkFolder, job
-from glm.tl import _cell_source
+from glm.engine import Runner, Team, WorkFolder, job, make_plan
+from glm.tl import _cell_job, _cell_source
 
 N_CELLS = 50
 BUDGET = 90
@@ -209,6 +209,18 @@ def test_shards_that_are_there_need_no_room(cells, embed, tmp_path, monkeypatch,
         embed(cells.copy(), out=tmp_path / "out")
     count_batches.limit = None
     embed(cells, out=tmp_path / "out")
+
+
+def test_processes_take_the_budget_of_the_first():
+    """The memory of each one's device may be another; the batches must not be."""
+
+    class Second(Team):
+        def tell(self, value):
+            return "70"
+
+    plan = make_plan("cpu", budget=90)
+    agreed = _cell_job._agreed(_cell_job.CellJob(None, None, plan, 1), Second(plan.device))
+    assert agreed.plan == make_plan("cpu", budget=70)
 
 
 def test_a_budget_that_is_no_whole_number(cells, embed, tmp_path):
