@@ -32,6 +32,7 @@ PUBLIC = ["glm", *(f"glm.{name}" for name in glm.__all__ if (SOURCE / name).is_d
 
 ROOMS = (
     ("_settings", "_keys", "_fetch"),
+    ("bases", "regions"),
     ("genome", "io"),
     ("encode",),
     ("models",),

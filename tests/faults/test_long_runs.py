@@ -444,8 +444,8 @@ def write(beside):
 
 work.finish("embedding.npy", write)
 result = np.load(work.result("embedding.npy"), mmap_mode="r")
-from glm.tl._embed import _finite_rows
-assert _finite_rows(result, step=8).all()
+from glm.tl._job import finite_rows
+assert finite_rows(result, step=8).all()
 assert [result[row, row] for row in (0, 5, 239)] == [0.0, 1.125, 59.375]
 """
 

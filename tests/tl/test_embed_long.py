@@ -11,7 +11,7 @@ import torch
 
 import glm
 from glm.engine import Runner, Team, WorkFolder, job, make_plan
-from glm.tl import _cell_job, _cell_source
+from glm.tl import _cell_source, _job
 
 N_CELLS = 50
 BUDGET = 90
@@ -219,7 +219,7 @@ def test_processes_take_the_budget_of_the_first():
             return "70"
 
     plan = make_plan("cpu", budget=90)
-    agreed = _cell_job._agreed(_cell_job.CellJob(None, None, plan, 1), Second(plan.device))
+    agreed = _job._agreed(_job.Job(None, None, plan, 1), Second(plan.device))
     assert agreed.plan == make_plan("cpu", budget=70)
 
 

@@ -9,7 +9,8 @@ from .._messages import first_names, share, warn
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import get
-from ..tl._cell_job import CellJob, choose_plan, run_job
+from ..tl._cell_source import CellSource
+from ..tl._job import Job, choose_plan, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +184,7 @@ def _compute(
         model.spec.shape, device=device, token_budget=token_budget, precision="float32"
     )
     kept = _KeepTokens()
-    run_job(CellJob(counts, model, plan, layer, what="embed tokens"), kept)
+    run_job(Job(CellSource(counts), model, plan, layer, what="embed tokens"), kept)
     return kept.found
 
 

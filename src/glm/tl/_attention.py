@@ -16,9 +16,10 @@ from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
 from ._attention_choice import check_choice, find_heads, find_layers, named_genes, top_genes
-from ._cell_job import CellJob, Devices, choose_plan, plan_job, run_job
+from ._cell_source import CellSource
 from ._gene_axis import check_same_genes, place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct, find_groups
+from ._job import Devices, Job, choose_plan, plan_job, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -268,7 +269,7 @@ class _Found(NamedTuple):
 
 def attention_job(
     counts: Counts, model: Model, groups: Groups, read: _Reading, plan: Plan, pairs: _Pairs
-) -> CellJob:
+) -> Job:
     """The cells to run, how, and everything that the result depends on."""
     digest = hashlib.sha256(pairs.row_of_token.tobytes())
     digest.update(pairs.column_of_token.tobytes())
@@ -284,8 +285,8 @@ def attention_job(
         is_key=pairs.column_of_token >= 0,
         **read._asdict(),
     )
-    return CellJob(
-        counts,
+    return Job(
+        CellSource(counts),
         model,
         plan,
         layer=read.layers[-1],
@@ -310,7 +311,7 @@ def make_probe(
 
 
 def average_attention(
-    job: CellJob,
+    job: Job,
     groups: Groups,
     pairs: _Pairs,
     *,
@@ -333,7 +334,7 @@ def average_attention(
     return _Found(reducer.pairs, reducer.n_cells, reducer.n_not_finite)
 
 
-def plan_attention(job: CellJob, groups: Groups, pairs: _Pairs) -> RunPlan:
+def plan_attention(job: Job, groups: Groups, pairs: _Pairs) -> RunPlan:
     """What it would cost; pairs are counted as if each were found."""
     from ..engine.pair_sums import PAIR_BYTES, PairSums
 

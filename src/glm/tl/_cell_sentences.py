@@ -81,7 +81,7 @@ def _array(size: int, dtype: np.dtype, folder: Path | None) -> np.ndarray:
 
 def _fill(tokens: np.ndarray, start_of: np.ndarray, counts: Counts) -> None:
     source = CellSource(counts)
-    with progress_bar(counts.n_cells, "cells", "encode") as advance:
+    with progress_bar(source.n_usable, "cells", "encode") as advance:
         for block in range(source.n_blocks):
             items = source.block(block)
             starts = start_of[items.row]
@@ -91,7 +91,7 @@ def _fill(tokens: np.ndarray, start_of: np.ndarray, counts: Counts) -> None:
             tokens[np.repeat(starts, lengths) + inside] = items.tokens[
                 np.repeat(items.offsets[:-1], lengths) + inside
             ]
-            advance(len(source.lengths(block)))
+            advance(len(items))
 
 
 def row_vectors(model: Model, sentences: Sentences, plan: Plan) -> np.ndarray:
@@ -143,7 +143,7 @@ def _run(
     model: Model, sentences: Sentences, plan: Plan, reducer: Reducer, *, first_only: bool
 ) -> None:
     from ..engine import run
-    from ._cell_job import packed_bert
+    from ._job import packed_bert
 
     what = f"predict with {model.spec.name}"
     with progress_bar(len(sentences), "sentences", what) as advance:

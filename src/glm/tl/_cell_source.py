@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..cells import Counts
-from ..encode.rows import RowReader
+from ..encode.rows import RowReader, fingerprint
 
 if TYPE_CHECKING:
     from ..engine import Items
@@ -25,8 +26,8 @@ _LEAST_ROWS = 256
 class CellSource:
     """The sentences of cells, in blocks of rows that depend on the counts alone.
 
-    Cells without a known gene have none. Holds one block at a time (of dask arrays and chunked
-    files one chunk as well).
+    One item a cell; cells without a known gene have none. Holds one block at a time (of dask arrays
+    and chunked files one chunk as well).
 
     Parameters
     ----------
@@ -34,13 +35,31 @@ class CellSource:
         The checked counts.
     """
 
+    unit = "cells"
+
     def __init__(self, counts: Counts) -> None:
+        self.n_rows = counts.n_cells
         self._counts = counts
         self._lengths = sentence_lengths(counts)
         self._reader: RowReader | None = None
         self._ranker = counts.ranker()
         self._tokens = counts.column_tokens
         self.rows_per_block = rows_per_block(counts)
+
+    def __reduce__(self) -> tuple[type[CellSource], tuple[Counts]]:
+        # Another process opens the file of the counts for itself.
+        return CellSource, (self._counts,)
+
+    @property
+    def n_usable(self) -> int:
+        """Cells that have a sentence."""
+        return int(np.count_nonzero(self._lengths))
+
+    @property
+    def n_truncated(self) -> int:
+        """Cells with more known genes than the model reads."""
+        n_genes = self._counts.measures.n_genes_known
+        return int((n_genes > self._counts.vocabulary.n_genes_read).sum())
 
     @property
     def n_blocks(self) -> int:
@@ -49,12 +68,13 @@ class CellSource:
 
     def n_items(self, block: int) -> int:
         """Cells of a block that have a sentence."""
-        return int(np.count_nonzero(self.lengths(block)))
+        return int(self.lengths(block).size)
 
     def lengths(self, block: int) -> np.ndarray:
-        """int64, one a row of a block: tokens of its sentence, 0 where it has none."""
+        """int64, tokens of each sentence of a block."""
         start = block * self.rows_per_block
-        return self._lengths[start : start + self.rows_per_block]
+        lengths = self._lengths[start : start + self.rows_per_block]
+        return lengths[lengths > 0]
 
     def block(self, block: int) -> Items:
         """The sentences of a block."""
@@ -68,6 +88,18 @@ class CellSource:
         )
         used = np.flatnonzero(n_ranked > 0)
         return _items(start + used, self._tokens[columns], np.diff(offsets)[used], vocabulary)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything of the counts that decides a result; reads them all once."""
+        counts = self._counts
+        return {
+            "n_cells": counts.n_cells,
+            "n_columns": int(counts.matrix.shape[1]),
+            "rows_per_block": self.rows_per_block,
+            "log_normalized": counts.log_normalized,
+            "genes": hashlib.sha256(counts.genes.position.tobytes()).hexdigest(),
+            "counts": fingerprint(counts.matrix),
+        }
 
 
 def cell_items(counts: Counts, n_ranked: np.ndarray) -> Iterator[Items]:

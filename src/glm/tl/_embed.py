@@ -15,11 +15,11 @@ from ..cells import check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
 from ..models.vocabulary import GeneVocabulary
-from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
-from ._cell_source import cell_items, frame
+from ._cell_source import CellSource, cell_items, frame
 from ._gene_axis import check_same_genes
 from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes, timed_reducer
 from ._groups import find_groups
+from ._job import Job, check_out, choose_plan, embed_rows, finite_rows, plan_job
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -178,7 +178,7 @@ def embed(
     read_layer = spec.hidden_layer if hidden_layer is None else hidden_layer
     vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
     n_layers_run = _check_reading(spec, vocabulary, of, pooling, read_layer)
-    folder = _check_out(out, adata)
+    folder = check_out(out, adata)
     groups = find_groups(adata, groupby)
     plan = choose_plan(
         spec.shape, device=device, token_budget=token_budget, precision=precision, out=folder
@@ -196,7 +196,7 @@ def embed(
         check_same_genes(adata, use_raw)
     if dry_run:
         first_only = of == "cells" and pooling == "cls"
-        job = CellJob(counts, load(model), plan, n_layers_run, first_only)
+        job = Job(CellSource(counts), load(model), plan, n_layers_run, first_only)
         width = spec.shape.hidden_size
         reducer = timed_reducer(counts, of, pooling, width, plan.device)
         return plan_job(job, result_bytes(counts, groups, of, width), reducer)
@@ -217,9 +217,9 @@ def embed(
     loaded = load(model)
     check(model=spec.name, weights_sha256=loaded.weights_sha256)
     facts = {"function": "glm.tl.embed", "pooling": pooling}
-    job = CellJob(counts, loaded, plan, n_layers_run, pooling == "cls", facts)
-    vectors = embed_cells(job, pooling, out=folder, devices=devices, strategy=strategy)
-    ok = _finite_rows(vectors)
+    job = Job(CellSource(counts), loaded, plan, n_layers_run, pooling == "cls", facts)
+    vectors = embed_rows(job, pooling, out=folder, devices=devices, strategy=strategy)
+    ok = finite_rows(vectors)
 
     n_ranked = counts.measures.n_genes_known
     record = slots.make_record(
@@ -306,30 +306,6 @@ def _check_reading(
     if of == "cells" and pooling == "cls" and "cls" not in vocabulary.special:
         raise ValueError(f"{spec.name} has no <cls> token to pool; use pooling='mean'.")
     return spec.shape.layer_index(hidden_layer)
-
-
-def _check_out(out: str | Path | None, adata: AnnData) -> Path | None:
-    """The folder of a long run; refuses the object's own file, and what is no such folder."""
-    from ..engine import read_facts
-
-    if out is None:
-        return None
-    folder = Path(out).expanduser()
-    source = Path(adata.filename) if adata.isbacked else None
-    if source is not None and folder.exists() and source.exists() and folder.samefile(source):
-        raise ValueError(
-            f"out={str(out)!r} is the file that adata is read from. Name a folder for the results."
-        )
-    read_facts(folder)
-    return folder
-
-
-def _finite_rows(vectors: np.ndarray, step: int = 8192) -> np.ndarray:
-    """Whether each row is finite, some rows at a time: the array may be larger than memory."""
-    ok = np.zeros(len(vectors), bool)
-    for start in range(0, len(vectors), step):
-        ok[start : start + step] = np.isfinite(vectors[start : start + step]).all(axis=1)
-    return ok
 
 
 def _report(

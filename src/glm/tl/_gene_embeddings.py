@@ -17,9 +17,10 @@ from .._settings import logger
 from ..cells import Counts
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec
-from ._cell_job import CellJob, Devices, run_job
+from ._cell_source import CellSource
 from ._gene_axis import place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct
+from ._job import Devices, Job, run_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
     devices: Devices = None
     strategy: str = "auto"
 
-    def job(self, counts: Counts, model: Model, groups: Groups, of: str, what: str) -> CellJob:
+    def job(self, counts: Counts, model: Model, groups: Groups, of: str, what: str) -> Job:
         """The cells to run, and everything that the result depends on."""
         first_only = of == "cells" and self.pooling == "cls"
         facts = {
@@ -52,9 +53,9 @@ class Reading(NamedTuple):
             "pooling": self.pooling if of == "cells" else "none",
             "groups": groups.sha256,
         }
-        return CellJob(counts, model, self.plan, self.n_layers_run, first_only, facts, what)
+        return Job(CellSource(counts), model, self.plan, self.n_layers_run, first_only, facts, what)
 
-    def run(self, job: CellJob, reducer: Reducer) -> None:
+    def run(self, job: Job, reducer: Reducer) -> None:
         """Run them."""
         run_job(job, reducer, out=self.out, devices=self.devices, strategy=self.strategy)
 

@@ -13,12 +13,12 @@ from .._settings import logger
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
 from ..models.registry import ModelSpec, get
-from ._cell_job import CellJob, choose_plan, embed_cells, plan_job
 from ._cell_sentences import apply_head
-from ._embed import _check_out
+from ._cell_source import CellSource
 from ._gene_axis import check_same_genes
 from ._gene_embeddings import Reading, average_genes, result_bytes, timed_reducer
 from ._groups import Groups
+from ._job import Job, check_out, choose_plan, embed_rows, plan_job
 from ._prediction_slots import Predictions
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def predict(
     loaded = load(model)
     spec, vocabulary = loaded.spec, loaded.vocabulary
     name = target or str(loaded.card.get("target", "class"))
-    folder = _check_out(out, adata)
+    folder = check_out(out, adata)
     plan = choose_plan(
         spec.shape, device=device, token_budget=token_budget, precision=precision, out=folder
     )
@@ -192,8 +192,8 @@ def predict(
 def cell_outputs(counts: Counts, model: Model, reading: Reading) -> np.ndarray:
     """float32, cells × outputs of the model's head; NaN where a cell has no sentence."""
     facts = {"function": "glm.tl.predict"}
-    job = CellJob(counts, model, reading.plan, reading.n_layers_run, True, facts, "predict")
-    vectors = embed_cells(
+    job = Job(CellSource(counts), model, reading.plan, reading.n_layers_run, True, facts, "predict")
+    vectors = embed_rows(
         job, "cls", out=reading.out, devices=reading.devices, strategy=reading.strategy
     )
     return apply_head(cast("Classifier", model.network), vectors, reading.plan.device)
@@ -214,7 +214,7 @@ def gene_outputs(counts: Counts, model: Model, reading: Reading) -> np.ndarray:
 
 def _plan(counts: Counts, model: Model, plan: Plan, n_layers: int, axis: Axis) -> RunPlan:
     of, width = "cells" if axis == "obs" else "genes", model.spec.shape.hidden_size
-    job = CellJob(counts, model, plan, n_layers, axis == "obs")
+    job = Job(CellSource(counts), model, plan, n_layers, axis == "obs")
     reducer = timed_reducer(counts, of, "cls", width, plan.device)
     return plan_job(job, result_bytes(counts, _all_cells(counts), of, width), reducer)
 

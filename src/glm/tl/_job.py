@@ -1,4 +1,4 @@
-"""From checked counts to results by way of the engine: arrays and a model, nothing of AnnData."""
+"""From a source of sentences to results by way of the engine: arrays and a model, no AnnData."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .._progress import progress_bar
-from ..cells import Counts
-from ..encode.rows import fingerprint
 from ..models.bundle import Model
 from ..models.config import is_whole
-from ._cell_source import CellSource, rows_per_block, sentence_lengths
 
 if TYPE_CHECKING:
     import torch
+    from anndata import AnnData
 
-    from ..engine import Plan, Reducer, Runner, RunPlan, Team, WorkFolder
+    from ..engine import Items, Plan, Reducer, Runner, RunPlan, Team, WorkFolder
     from ..engine.plan import Precision
     from ..engine.run import Executor
     from ..models.config import BertConfig
@@ -32,6 +30,50 @@ if TYPE_CHECKING:
 Devices = int | list[int] | str | None
 
 EMBEDDING_FILE = "embedding.npy"
+
+
+class RowSource(Protocol):
+    """Sentences of the rows of a user's object (cells, regions), in blocks of whole rows.
+
+    Any block can be asked for, in any process: a source can be pickled.
+
+    Attributes
+    ----------
+    unit
+        What the rows are called: ``"cells"``, ``"regions"``.
+    n_rows
+        Rows of the object, those without a sentence included.
+    n_usable
+        Rows that have a sentence.
+    n_truncated
+        Rows of which the model reads only a part.
+    n_blocks
+        How many blocks there are.
+    """
+
+    unit: str
+    n_rows: int
+
+    @property
+    def n_usable(self) -> int: ...
+
+    @property
+    def n_truncated(self) -> int: ...
+
+    @property
+    def n_blocks(self) -> int: ...
+
+    def n_items(self, block: int) -> int:
+        """Items of a block."""
+
+    def lengths(self, block: int) -> np.ndarray:
+        """int64, tokens of each item of a block, in the order of :meth:`block`."""
+
+    def block(self, block: int) -> Items:
+        """The items of a block, the same at every call; all items of a row are in one block."""
+
+    def facts(self) -> dict[str, Any]:
+        """Everything of the data that decides the bits of a result; may read them all once."""
 
 
 def packed_bert(model: Model, plan: Plan) -> Executor:
@@ -42,13 +84,13 @@ def packed_bert(model: Model, plan: Plan) -> Executor:
 
 
 @dataclass(frozen=True)
-class CellJob:
-    """What is to be computed of which cells: all that another process needs for its part.
+class Job:
+    """What is to be computed of which rows: all that another process needs for its part.
 
     Attributes
     ----------
-    counts, model
-        The cells, and the model that reads them.
+    source, model
+        The sentences, and the model that reads them.
     plan
         Device, precision, budget.
     layer, first_only
@@ -62,7 +104,7 @@ class CellJob:
         Makes the executor; like everything here, something that processes can send each other.
     """
 
-    counts: Counts
+    source: RowSource
     model: Model
     plan: Plan
     layer: int
@@ -85,30 +127,26 @@ class CellJob:
         )
 
     def progress(self, *, shown: bool = True) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar of the cells that have a sentence."""
+        """A bar of the items."""
         if not shown:
             return nullcontext(_unseen)
-        n_cells = int(np.count_nonzero(sentence_lengths(self.counts)))
-        return progress_bar(n_cells, "cells", f"{self.what} with {self.model.spec.name}")
+        n_items = sum(map(self.source.n_items, range(self.source.n_blocks)))
+        title = f"{self.what} with {self.model.spec.name}"
+        return progress_bar(n_items, self.source.unit, title)
 
     def all_facts(self) -> dict[str, Any]:
-        """Everything that decides the bits of the result; reads all counts once."""
+        """Everything that decides the bits of the result; reads all data once."""
         return {
             "model": self.model.spec.name,
             "encoder_sha256": _encoder_sha256(self.model),
-            "vocabulary_sha256": self.counts.vocabulary.sha256,
+            "vocabulary_sha256": self.model.vocabulary.sha256,
             "n_layers_run": self.layer,
             "first_only": self.first_only,
             **self.facts,
             "device": self.plan.device.type,
             "precision": self.plan.precision,
             "token_budget": self.plan.budget,
-            "n_cells": self.counts.n_cells,
-            "n_columns": int(self.counts.matrix.shape[1]),
-            "rows_per_block": rows_per_block(self.counts),
-            "log_normalized": self.counts.log_normalized,
-            "genes": hashlib.sha256(self.counts.genes.position.tobytes()).hexdigest(),
-            "counts": fingerprint(self.counts.matrix),
+            **self.source.facts(),
         }
 
 
@@ -131,8 +169,32 @@ def choose_plan(
     return make_plan(device, budget=token_budget, precision=precision, config=config)
 
 
+def check_out(out: str | Path | None, adata: AnnData) -> Path | None:
+    """The folder of a long run; refuses the object's own file, and what is no such folder."""
+    from ..engine import read_facts
+
+    if out is None:
+        return None
+    folder = Path(out).expanduser()
+    source = Path(adata.filename) if adata.isbacked else None
+    if source is not None and folder.exists() and source.exists() and folder.samefile(source):
+        raise ValueError(
+            f"out={str(out)!r} is the file that adata is read from. Name a folder for the results."
+        )
+    read_facts(folder)
+    return folder
+
+
+def finite_rows(vectors: np.ndarray, step: int = 8192) -> np.ndarray:
+    """Whether each row is finite, some rows at a time: the array may be larger than memory."""
+    ok = np.zeros(len(vectors), bool)
+    for start in range(0, len(vectors), step):
+        ok[start : start + step] = np.isfinite(vectors[start : start + step]).all(axis=1)
+    return ok
+
+
 def run_job(
-    job: CellJob,
+    job: Job,
     reducer: Reducer,
     *,
     out: Path | None = None,
@@ -146,27 +208,26 @@ def run_job(
     """
     from ..engine import assemble, cut, gather, states
 
-    source = CellSource(job.counts)
     if out is None and devices is None:
         with job.progress() as advance:
-            gather(states(source, reducer, job.runner(advance)), reducer)
+            gather(states(job.source, reducer, job.runner(advance)), reducer)
         return
     team = assemble(devices, strategy, job.plan.device)
     job = _agreed(job, team)
     with team.folder(out) as path:
         folder = _compute(job, reducer, team, path, job.all_facts() if out is not None else {})
-        gather(folder.states(len(cut(source, reducer))), reducer)
+        gather(folder.states(len(cut(job.source, reducer))), reducer)
 
 
-def embed_cells(
-    job: CellJob,
+def embed_rows(
+    job: Job,
     pooling: str,
     *,
     out: Path | None = None,
     devices: Devices = None,
     strategy: str = "auto",
 ) -> np.ndarray:
-    """Compute embeddings of checked counts, cells × width.
+    """Compute embeddings, rows × width.
 
     With ``out`` they are a memory map of the file that stays there.
     """
@@ -174,41 +235,39 @@ def embed_cells(
 
     if out is not None:
         return _embed_to_file(job, pooling, out, devices, strategy)
-    sink = ArraySink(job.counts.n_cells, job.model.spec.shape.hidden_size)
+    sink = ArraySink(job.source.n_rows, job.model.spec.shape.hidden_size)
     run_job(job, PoolRows(pooling, sink), devices=devices, strategy=strategy)
     return sink.array
 
 
-def plan_job(job: CellJob, result_bytes: int, reducer: Reducer) -> RunPlan:
+def plan_job(job: Job, result_bytes: int, reducer: Reducer) -> RunPlan:
     """What a job would cost: counted, and timed on a few batches of its own sentences.
 
     ``reducer`` takes those in, and is left empty.
     """
     from ..engine import RunPlan, count_batches, estimate_seconds, memory
 
-    counts, model, plan = job.counts, job.model, job.plan
-    source, lengths = CellSource(counts), sentence_lengths(counts)
-    used = lengths[lengths > 0]
-    first = next((block for block in range(source.n_blocks) if source.n_items(block)), 0)
+    source, model, plan = job.source, job.model, job.plan
+    blocks = [source.lengths(block) for block in range(source.n_blocks)]
+    lengths = np.concatenate([np.zeros(0, np.int64), *blocks])
+    first = next((block for block, own in enumerate(blocks) if own.size), 0)
     seconds, measured = estimate_seconds(
         job.make_executor(model, plan),
         plan,
-        used,
+        lengths,
         source.block(first),
         layer=job.layer,
         first_only=job.first_only,
         reducer=reducer,
     )
-    blocks = (source.lengths(block) for block in range(source.n_blocks))
-    n_genes_read = counts.vocabulary.n_genes_read
     return RunPlan(
         model=model.spec.name,
-        n_rows=counts.n_cells,
-        n_rows_usable=int(used.size),
-        n_rows_truncated=int((counts.measures.n_genes_known > n_genes_read).sum()),
-        n_tokens=int(used.sum()),
+        n_rows=source.n_rows,
+        n_rows_usable=source.n_usable,
+        n_rows_truncated=source.n_truncated,
+        n_tokens=int(lengths.sum()),
         n_blocks=source.n_blocks,
-        n_batches=count_batches((block[block > 0] for block in blocks), plan.budget),
+        n_batches=count_batches(blocks, plan.budget),
         device=str(plan.device),
         precision=plan.precision,
         token_budget=plan.budget,
@@ -218,7 +277,7 @@ def plan_job(job: CellJob, result_bytes: int, reducer: Reducer) -> RunPlan:
             model.spec.shape,
             plan,
             n_weights=sum(parameter.numel() for parameter in model.encoder.parameters()),
-            longest=int(used.max(initial=0)),
+            longest=int(lengths.max(initial=0)),
         ),
         result_bytes=result_bytes,
     )
@@ -229,7 +288,7 @@ def _unseen(n_items: int) -> None:
 
 
 def _embed_to_file(
-    job: CellJob, pooling: str, out: Path, devices: Devices, strategy: str
+    job: Job, pooling: str, out: Path, devices: Devices, strategy: str
 ) -> np.ndarray:
     from ..engine import WorkFolder, assemble
 
@@ -253,18 +312,18 @@ def _embed_to_file(
 
 
 def _make_file(
-    job: CellJob, pooling: str, team: Team, folder: WorkFolder, facts: dict[str, Any]
+    job: Job, pooling: str, team: Team, folder: WorkFolder, facts: dict[str, Any]
 ) -> None:
     from ..engine import ArraySink, FileSink, PoolRows, cut, gather
 
-    n_cells, width = job.counts.n_cells, job.model.spec.shape.hidden_size
-    _check_room(folder, 4 * n_cells * width)
+    n_rows, width = job.source.n_rows, job.model.spec.shape.hidden_size
+    _check_room(folder, 4 * n_rows * width)
     reducer = PoolRows(pooling, ArraySink(0, width))
     _compute(job, reducer, team, folder.path, facts)
-    n_shards = len(cut(CellSource(job.counts), reducer))
+    n_shards = len(cut(job.source, reducer))
 
     def write(beside: Path) -> None:
-        sink = FileSink(beside, n_cells, width)
+        sink = FileSink(beside, n_rows, width)
         gather(folder.states(n_shards), PoolRows(pooling, sink))
         sink.close()
 
@@ -272,14 +331,14 @@ def _make_file(
         folder.finish(EMBEDDING_FILE, write)
 
 
-def _agreed(job: CellJob, team: Team) -> CellJob:
+def _agreed(job: Job, team: Team) -> Job:
     """The job with the budget of the first process: it follows the memory of each one's device."""
     budget = int(team.tell(str(job.plan.budget)))
     return dataclasses.replace(job, plan=dataclasses.replace(job.plan, budget=budget))
 
 
 def _compute(
-    job: CellJob, reducer: Reducer, team: Team, path: Path, facts: dict[str, Any]
+    job: Job, reducer: Reducer, team: Team, path: Path, facts: dict[str, Any]
 ) -> WorkFolder:
     """Let every process compute its shards that are not in the folder yet."""
     from ..engine import WorkFolder
@@ -290,7 +349,7 @@ def _compute(
 
 
 def _compute_here(
-    job: CellJob,
+    job: Job,
     reducer: Reducer,
     path: Path,
     facts: dict[str, Any],
@@ -302,7 +361,7 @@ def _compute_here(
 
     with job.progress(shown=rank == 0) as advance:
         compute_shards(
-            CellSource(job.counts),
+            job.source,
             reducer,
             job.runner(advance, device),
             WorkFolder(path, facts),

@@ -1,0 +1,106 @@
+"""Regions of a genome: chromosome, start, end (0-based, half-open), strand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Stretches of a genome, one a row.
+
+    Attributes
+    ----------
+    chrom
+        Names of chromosomes, text.
+    start, end
+        int64, 0-based and half-open: ``end - start`` bases. They may lie beyond the chromosome; who
+        reads the sequence decides what that means.
+    strand
+        int8: 1, -1, or 0 where no strand is known (read as +).
+    names
+        What messages call them, such as peaks' names; by default ``chr1:1,000-2,000``.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many each, or a region has no bases.
+    """
+
+    chrom: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    strand: np.ndarray
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.chrom)
+        counts = [n, len(self.start), len(self.end), len(self.strand)]
+        if len({*counts, n if self.names is None else len(self.names)}) != 1:
+            raise ValueError(
+                f"Regions need one chrom, start, end and strand (and name) each; found {counts}."
+            )
+        empty = np.flatnonzero(self.start >= self.end)
+        if empty.size:
+            i = int(empty[0])
+            raise ValueError(
+                f"{empty.size:,} of {n:,} regions have no bases, first row {i:,}: start "
+                f"{int(self.start[i]):,} is not below end {int(self.end[i]):,}. Regions are "
+                "0-based and half-open; correct these rows or leave them out."
+            )
+
+    @classmethod
+    def of(
+        cls,
+        chrom: Sequence[Any],
+        start: Sequence[int] | np.ndarray,
+        end: Sequence[int] | np.ndarray,
+        strand: Sequence[int] | np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Regions:
+        """Regions of plain lists; without a strand none is known."""
+        return cls(
+            np.asarray(chrom, dtype=object),
+            np.asarray(start, np.int64),
+            np.asarray(end, np.int64),
+            np.zeros(len(start), np.int8) if strand is None else np.asarray(strand, np.int8),
+            names,
+        )
+
+    def __len__(self) -> int:
+        return len(self.chrom)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64, bases of each."""
+        return self.end - self.start
+
+    def name(self, row: int) -> str:
+        """What a message calls a region."""
+        if self.names is not None:
+            return str(self.names[row])
+        return f"{self.chrom[row]}:{int(self.start[row]):,}-{int(self.end[row]):,}"
+
+    def take(self, rows: np.ndarray) -> Regions:
+        """The regions at ``rows``, in that order."""
+        names = None if self.names is None else [self.names[i] for i in rows]
+        return Regions(
+            self.chrom[rows], self.start[rows], self.end[rows], self.strand[rows], names
+        )
+
+    @cached_property
+    def chromosomes(self) -> tuple[list[str], np.ndarray]:
+        """Distinct chromosomes in order of appearance, and int64, which of them each region is on."""
+        import pandas as pd
+
+        codes, found = pd.factorize(self.chrom)
+        return [str(name) for name in found], codes.astype(np.int64)
+
+    def __iter__(self) -> Iterator[tuple[str, int, int, int]]:
+        for row in zip(self.chrom, self.start, self.end, self.strand, strict=True):
+            yield str(row[0]), int(row[1]), int(row[2]), int(row[3])
