@@ -19,16 +19,20 @@ import attention
 import bf16
 import choosing
 import embed
+import genome
 import import_time
 import layers
 import long_runs
 import million
 import rank
+import tokens
 import train
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "import_time": import_time.main,
     "rank": rank.main,
+    "genome": genome.main,
+    "tokens": tokens.main,
     "embed": embed.main,
     "bf16": bf16.main,
     "attention": attention.main,
@@ -38,7 +42,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "choosing": choosing.main,
     "layers": layers.main,
 }
-VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers")
+VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers", "tokenizers")
 
 
 def machine() -> dict[str, str]:

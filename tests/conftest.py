@@ -196,3 +196,130 @@ def make_cells() -> Callable[..., AnnData]:
         return AnnData(csr_matrix(counts), obs, pd.DataFrame(index=[names[i] for i in order]))
 
     return make
+
+
+# ---- files of sequences, written by other means than those that read them ------------------------
+
+
+@pytest.fixture(scope="session")
+def write_two_bit() -> Callable[..., Path]:
+    """Write texts as a 2bit file in either byte order, as version 0 or 1: letter by letter."""
+    import re
+    import struct
+
+    def blocks(order: str, text: str, letters: str) -> bytes:
+        runs = [(m.start(), m.end() - m.start()) for m in re.finditer(f"[{letters}]+", text)]
+        columns = [start for start, _ in runs] + [size for _, size in runs]
+        return struct.pack(f"{order}{1 + len(columns)}I", len(runs), *columns)
+
+    def pack(text: str) -> bytes:
+        digits = text.upper().translate(str.maketrans("TCAGN", "01230"))
+        digits += "0" * (-len(digits) % 4)
+        return bytes(int(digits[i : i + 4], 4) for i in range(0, len(digits), 4))
+
+    def write(path: Path, sequences: dict[str, str], *, order: str = "<", version: int = 0) -> Path:
+        place = "Q" if version else "I"
+        records = [
+            struct.pack(f"{order}I", len(text))
+            + blocks(order, text, "Nn")
+            + blocks(order, text, "a-z")
+            + struct.pack(f"{order}I", 0)
+            + pack(text)
+            for text in sequences.values()
+        ]
+        at = 16 + sum(1 + len(name) + struct.calcsize(place) for name in sequences)
+        content = struct.pack(f"{order}4I", 0x1A412743, version, len(sequences), 0)
+        for name, record in zip(sequences, records, strict=True):
+            content += bytes([len(name)]) + name.encode() + struct.pack(f"{order}{place}", at)
+            at += len(record)
+        path.write_bytes(content + b"".join(records))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_fasta() -> Callable[..., Path]:
+    """Write texts as a FASTA file; a name that ends with .gz is compressed with bgzip."""
+
+    def write(
+        path: Path, sequences: dict[str, str], *, width: int = 60, line_end: str = "\n"
+    ) -> Path:
+        lines = []
+        for name, text in sequences.items():
+            lines.append(f">{name} made up")
+            lines += [text[i : i + width] for i in range(0, len(text), width)]
+        content = "".join(line + line_end for line in lines).encode()
+        if path.suffix == ".gz":
+            from Bio import bgzf
+
+            with bgzf.open(str(path), "wb") as file:
+                file.write(content)
+        else:
+            path.write_bytes(content)
+        return path
+
+    return write
+
+
+# ---- models of DNA ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def made_up_merges() -> Callable[..., list[tuple[str, str]]]:
+    """Make merges of neighbours that are there, none of them making a piece twice."""
+
+    def make(n: int = 40, *, longest: int = 16, seed: int = 0) -> list[tuple[str, str]]:
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        pieces, merges = list("ACGT"), []
+        while len(merges) < n:
+            left, right = (pieces[i] for i in rng.integers(0, len(pieces), 2))
+            if len(left + right) <= longest and left + right not in pieces:
+                merges.append((left, right))
+                pieces.append(left + right)
+        return merges
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_dna_model(made_up_merges: Callable[..., list[tuple[str, str]]]) -> Callable[..., Model]:
+    """Make a small model of random weights that reads k-mers (``"dnabert"``) or byte pairs."""
+
+    def make(system: str = "dnabert", *, k: int = 3, seed: int = 0, **shape: float) -> Model:
+        import torch
+
+        from glm.models import BertConfig, KmerVocabulary, Model, ModelSpec, PairVocabulary
+        from glm.models.bert import MaskedLM
+
+        context = int(shape.pop("n_positions", 32))
+        if system == "dnabert":
+            vocabulary = KmerVocabulary(k, context=context)
+        else:
+            vocabulary = PairVocabulary.from_merges("small", made_up_merges(), context=context)
+        sizes = {"hidden_size": 16, "n_layers": 3, "n_heads": 2, "intermediate_size": 24}
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            n_positions=context,
+            **{"activation": "gelu", **sizes, **shape},
+        )
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            network = MaskedLM(config)
+            for parameter in network.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+        spec = ModelSpec(
+            name=f"small-{system}",
+            system=system,
+            shape=config,
+            pooling="cls",
+            hidden_layer="last",
+            tier="local",
+            licence="none",
+            source="tests/conftest.py",
+        )
+        return Model(spec, vocabulary, network.eval())
+
+    return make

@@ -124,6 +124,62 @@ _BY_PATH = (
     ),
 )
 
+
+def _of_dna(
+    path: str,
+    place: str,
+    sha256: str = "",
+    n_bytes: int | None = None,
+    revision: str = _UNSEEN,
+) -> RemoteFile:
+    """A file of DNABERT or GROVER: ``place`` is its repository, whose licence was not seen."""
+    base, name = f"https://huggingface.co/{place}/resolve", path.rsplit("/", 1)[-1]
+    return RemoteFile(
+        path=path,
+        url=f"{base}/{revision or 'main'}/{name}",
+        sha256=sha256,
+        n_bytes=n_bytes,
+        revision=revision,
+        licence="not stated here",
+    )
+
+
+_DNABERT_6 = "55e0c0eb7b734c8b9b77bc083bf89eb6fbda1341"
+_GROVER = "6b223110f0d6963e849f55bc2a2f3cff0e38c7a4"
+
+# Of DNABERT no hash is known, and a revision of one repository alone: by consent.
+_DNA = (
+    *(
+        _of_dna(
+            f"dnabert/DNA_bert_{k}/pytorch_model.bin",
+            f"zhihan1996/DNA_bert_{k}",
+            revision=_DNABERT_6 if k == 6 else _UNSEEN,
+        )
+        for k in (3, 4, 5, 6)
+    ),
+    _of_dna(
+        "grover/GROVER/pytorch_model.bin",
+        "PoetschLab/GROVER",
+        "81fa4ee056e65ff1c06c32512589f3ba3bcb9d054960f35f634b9cf6da7aadda",
+        348_488_361,
+        _GROVER,
+    ),
+    _of_dna(
+        "grover/GROVER/config.json",
+        "PoetschLab/GROVER",
+        "de60db6f5cb476d9f38630517abec87803e32a87672ace7946b5cf82f68ac5de",
+        1_109,
+        _GROVER,
+    ),
+    _of_dna(
+        "grover/GROVER/tokenizer.json",
+        "PoetschLab/GROVER",
+        "86b51bd8ecfc52cdc04f9f6787a2bd64fc5784709e7fd988b82d2e97348f9afd",
+        24_637,
+        _GROVER,
+    ),
+)
+
 # These names say what the file is: it is known by its bare name, also in a mirror.
 _BY_NAME = (
     _geneformer(
@@ -168,6 +224,39 @@ _BY_NAME = (
     ),
 )
 
-FILES: dict[str, RemoteFile] = {file.path: file for file in _BY_PATH}
+
+def _genome(build: str, md5: str, n_bytes: int | None = None, sha256: str = "") -> RemoteFile:
+    return RemoteFile(
+        path=f"genomes/{build}.2bit",
+        url=f"https://hgdownload.soe.ucsc.edu/goldenPath/{build}/bigZips/{build}.2bit",
+        sha256=sha256,
+        md5=md5,
+        n_bytes=n_bytes,
+        revision=build,
+        licence="freely usable (UCSC Genome Browser)",
+    )
+
+
+_GENOMES = (
+    _genome(
+        "hg19",
+        "bcdbfbe9da62f19bee88b74dabef8cd3",
+        816_241_703,
+        "797bdb4391cbe23bd30268d41d0d86676fd7b36b7f8e76797b1882d585766fa3",
+    ),
+    _genome("hg38", "dcc3ea27079aa6dc3f9deccd7275e0f8", 835_393_456),
+    _genome("mm10", "fcfcc276799031793a513e2e9c07adad"),
+    RemoteFile(
+        path="genomes/gencode.v19.annotation.gtf.gz",
+        url="https://ftp.ebi.ac.uk/pub/databases/gencode/Gencode_human/release_19/"
+        "gencode.v19.annotation.gtf.gz",
+        md5="bd83e28270e595d3bde6bfcb21c9748f",
+        revision="19",
+        licence="open access (GENCODE)",
+    ),
+)
+
+FILES: dict[str, RemoteFile] = {file.path: file for file in (*_BY_PATH, *_DNA)}
 """Every published file by the name that the rest of the package knows it by."""
 FILES.update({file.name: file for file in _BY_NAME})
+FILES.update({file.name: file for file in _GENOMES})

@@ -46,11 +46,16 @@ class EmbeddingKeys(_Keys):
 
     @property
     def obsm(self) -> str:
+        """The vectors, in ``obsm``; those of variables go by this name in ``varm``."""
         return f"X_{self.key}"
 
     @property
     def ok(self) -> str:
         return f"{self.key}_ok"
+
+    def slots(self, axis: str) -> list[tuple[str, str]]:
+        """Where the vectors and the flags of an axis, ``"obs"`` or ``"var"``, are written."""
+        return [(f"{axis}m", self.obsm), (axis, self.ok)]
 
     @property
     def record(self) -> str:

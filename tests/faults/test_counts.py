@@ -367,7 +367,7 @@ def test_14_nothing_left(cells, refuses, monkeypatch, name, shape):
         raise AssertionError("the model was asked for")
 
     monkeypatch.setattr("glm.models.registry.published_vocabulary", forbidden)
-    monkeypatch.setattr("glm.tl._embed.load", forbidden)
+    monkeypatch.setattr("glm.tl._embed_cells.load", forbidden)
     adata = cells[:0].copy() if shape == "cells" else cells[:, :0].copy()
     verb = {**vars(glm.tl), **vars(glm.pp)}[name]
     found = {"cells": "0 cells and 3,000 genes", "genes": "6 cells and 0 genes"}[shape]

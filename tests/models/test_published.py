@@ -27,7 +27,9 @@ from glm.models.registry import ModelSpec, rows
 
 TOLERANCE = 1e-5
 PUBLISHED = [
-    name for name, spec in rows().items() if spec.tier == "published" and spec.head == "tokens"
+    name
+    for name, spec in rows().items()
+    if (spec.system, spec.tier, spec.head) == ("geneformer", "published", "tokens")
 ]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..models.reads import gene_vocabulary
 from ..models.registry import get
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def toy_cells(
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    vocabulary = get("geneformer-tiny").vocabulary()
+    vocabulary = gene_vocabulary(get("geneformer-tiny"))
     if not 1 <= n_genes <= len(vocabulary.ids):
         raise ValueError(f"n_genes is {n_genes:,}; expected 1 to {len(vocabulary.ids):,}.")
     rng = np.random.default_rng(seed)

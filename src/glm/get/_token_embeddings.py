@@ -8,9 +8,13 @@ import numpy as np
 from .._messages import first_names, share, warn
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
+from ..models.reads import gene_vocabulary
 from ..models.registry import get
 from ..tl._cell_source import CellSource
+from ..tl._embed_regions import RegionOptions
 from ..tl._job import Job, choose_plan, run_job
+from ..tl._reading import reads_dna, refuse_foreign
+from ._base_embeddings import BaseEmbeddings, base_embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from ..engine import Items
+    from ..tl._embed import Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +73,30 @@ def token_embeddings(
     use_raw: bool = False,
     gene_ids: str | None = None,
     log_normalized: bool = False,
+    genome: Sequences | None = None,
+    axis: Literal["obs", "var"] | None = None,
+    strand: Literal["own", "both", "+"] = "own",
+    edges: Literal["clip", "raise"] = "clip",
     device: str | None = None,
     token_budget: int | None = None,
-) -> dict[str, TokenEmbeddings]:
-    """Compute the hidden state of every token of chosen cells; nothing is written.
+) -> dict[str, TokenEmbeddings] | dict[str, BaseEmbeddings]:
+    """Compute the vector of every token of chosen cells, or of every base of chosen regions.
 
-    For many cells take ``glm.tl.embed(adata, of="genes")``, which averages as it goes. Here all
-    is returned: 4 bytes × tokens × width a cell, 6 MB for 2,048 tokens of a model of width 768.
+    Nothing is written. For many cells take ``glm.tl.embed(adata, of="genes")``, which averages as
+    it goes. Here all is returned: 4 bytes × tokens × width a cell, 6 MB for 2,048 tokens of a model
+    of width 768; of regions as much for every base.
+
+    A model that reads DNA gives vectors of bases: of overlapping k-mers the mean of those that
+    cover the base; of byte pairs the token's vector for each base that it covers. Regions longer
+    than the context are read in pieces, as :func:`glm.tl.embed` does.
 
     Parameters
     ----------
     adata
-        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; or a MuData, with ``mod``.
-        Only the chosen cells are looked at.
+        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; an object with regions; or a
+        MuData, with ``mod``. Only the chosen cells or regions are looked at.
     cells
-        Names of cells (``obs_names``).
+        Names of cells (``obs_names``), or of regions (``var_names`` or ``obs_names``, by ``axis``).
     model
         A name of :func:`glm.models.list`, the path of a bundle's folder, or a loaded model.
     hidden_layer
@@ -92,6 +106,8 @@ def token_embeddings(
         Modality of a MuData.
     layer, use_raw, gene_ids, log_normalized
         Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`.
+    genome, axis, strand, edges
+        Of regions, as for :func:`glm.tl.embed`.
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one. Computed in
         float32 on each.
@@ -104,6 +120,10 @@ def token_embeddings(
     ``vectors`` (float32, tokens × width), rank 1 first, special tokens at their places, genes
     beyond the model's context left out; ``to_frame()`` makes a table. A cell without a known gene
     has no tokens; a warning says so.
+
+    Of regions, name → its :class:`BaseEmbeddings`: ``chrom``, ``positions`` (int64, 0-based),
+    ``strand``, ``bases`` and ``vectors`` (float32, bases × width), in the direction in which the
+    region was read. What lies beyond the chromosome is left out; N is read as unknown.
 
     Raises
     ------
@@ -124,23 +144,45 @@ def token_embeddings(
     ...     glm.models.get("geneformer-tiny").shape.hidden_size,
     ... )
     True
+
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> peaks = AnnData(np.ones((1, 2), np.float32))
+    >>> peaks.var_names = ["chr1:100-400", "chr1:1,000-1,200"]
+    >>> genome = {"chr1": "ACGTTGCA" * 200}
+    >>> found = glm.get.token_embeddings(peaks, ["chr1:100-400"], "dnabert-tiny", genome=genome)
+    >>> found["chr1:100-400"].bases[:8], len(found["chr1:100-400"])
+    ('TGCAACGT', 300)
     """
+    spec = model.spec if isinstance(model, Model) else get(model)
+    counts_at: dict[str, Any] = {
+        "layer": layer,
+        "use_raw": use_raw,
+        "gene_ids": gene_ids,
+        "log_normalized": log_normalized,
+    }
+    if reads_dna(model, spec):
+        refuse_foreign(spec, "DNA", counts_at)
+        return base_embeddings(
+            adata,
+            cells,
+            model,
+            spec,
+            options=RegionOptions(genome, axis, strand, 1.0, edges),
+            hidden_layer=hidden_layer,
+            mod=mod,
+            device=device,
+            token_budget=token_budget,
+        )
+    options = RegionOptions(genome, axis, strand, edges=edges)
+    refuse_foreign(spec, "cells", options.given())
     _, adata = check_target(adata, mod=mod)
     rows = _rows(adata, cells)
-    spec = model.spec if isinstance(model, Model) else get(model)
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    vocabulary = gene_vocabulary(model if isinstance(model, Model) else spec)
     read_layer = spec.hidden_layer if hidden_layer is None else hidden_layer
     n_layers_run = spec.shape.layer_index(read_layer)
     part = adata[rows].to_memory() if adata.isbacked else adata[rows]
-    counts = check_counts(
-        part,
-        vocabulary,
-        model=spec.name,
-        layer=layer,
-        use_raw=use_raw,
-        gene_ids=gene_ids,
-        log_normalized=log_normalized,
-    )
+    counts = check_counts(part, vocabulary, model=spec.name, **counts_at)
     found = _compute(counts, load(model), n_layers_run, device, token_budget)
 
     names = _token_names(part, counts, use_raw)

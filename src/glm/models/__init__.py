@@ -8,6 +8,7 @@ from ._export import export
 from ._verify import Verification, verify
 from .bundle import Model, load, prefetch
 from .config import BertConfig
+from .dna_vocabulary import KmerVocabulary, PairVocabulary
 from .registry import ModelSpec, get, rows
 from .vocabulary import GeneVocabulary
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BertConfig",
     "GeneVocabulary",
+    "KmerVocabulary",
     "Model",
     "ModelSpec",
+    "PairVocabulary",
     "Verification",
     "export",
     "get",

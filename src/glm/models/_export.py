@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ._saving import plain, state_to_save, write_json, written_together
 from .bundle import Model, load
+from .dna_vocabulary import SPECIAL_TEXTS, KmerVocabulary, PairVocabulary
 from .published import ARCHITECTURES, PROBLEMS, SHAPE
 
 if TYPE_CHECKING:
+    from .kinds import Vocabulary
     from .registry import ModelSpec
     from .weights import Network
 
@@ -38,7 +40,11 @@ def export(model: str | Path | Model, folder: str | Path) -> Path:
     ``model.safetensors``
         Weights, float32, under their published names.
     ``vocabulary.json``
-        Ids with their tokens and medians, special tokens, symbols and older names.
+        Ids with their tokens and medians, special tokens, symbols and older names; of DNA the k, or
+        the byte pairs.
+    ``tokenizer_config.json``, and ``vocab.txt`` (k-mers) or ``tokenizer.json`` (byte pairs)
+        For a model of DNA, so that ``transformers.AutoTokenizer`` makes its tokens: of k-mers with
+        a space between them, or of plain DNA in upper case.
 
     Raises
     ------
@@ -59,13 +65,40 @@ def export(model: str | Path | Model, folder: str | Path) -> Path:
     model, folder = load(model), Path(folder).expanduser()
     _refuse_bundle(folder)
     state = state_to_save(model.spec, model.network)
+    tokenizer = _tokenizer(model.vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
-    with written_together(folder, _FILES) as beside:
+    with written_together(folder, [*_FILES, *tokenizer]) as beside:
         # Others tell by this entry of the header that names and shapes are torch's.
         save_safetensors(state, beside["model.safetensors"], metadata={"format": "pt"})
         write_json(beside["vocabulary.json"], model.vocabulary.to_dict())
         write_json(beside["config.json"], _config(model), indent=1)
+        for name, content in tokenizer.items():
+            if isinstance(content, str):
+                beside[name].write_text(content, encoding="utf-8")
+            else:
+                write_json(beside[name], content, indent=1)
     return folder
+
+
+def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Files of a tokenizer by name, as text or plain values; none for genes."""
+    names = {f"{'sep' if name == 'eos' else name}_token": t for name, t in SPECIAL_TEXTS.items()}
+    if isinstance(vocabulary, KmerVocabulary):
+        # Their list of words has no stride: it is the caller's, who puts the spaces.
+        kind = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
+        words = "\n".join([*SPECIAL_TEXTS.values(), *vocabulary.pieces, ""])
+        content: dict[str, Any] = {"vocab.txt": words}
+    elif isinstance(vocabulary, PairVocabulary):
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        special, pieces = vocabulary.special, vocabulary.pairs.pieces
+        names = {name: pieces[special[key]] for key, name in zip(special, names, strict=True)}
+        content = {"tokenizer.json": vocabulary.pairs.to_tokenizer_json()}
+    else:
+        return {}
+    return {
+        **content,
+        "tokenizer_config.json": {**kind, **names, "model_max_length": vocabulary.context},
+    }
 
 
 def _refuse_bundle(folder: Path) -> None:

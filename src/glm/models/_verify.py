@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,10 +14,14 @@ from .._atomic import replacing
 from .._cards import html_table
 from .._fetch import FILES, fetch, local_path, pin_of
 from .._hashes import digest
+from ..bases import to_codes
 from .bundle import Model, dictionaries, load
+from .config import Pooling
+from .reads import dna_vocabulary
 from .registry import ModelSpec, get, ways_out
 
 EXPECTED = "expected.json"
+_PUBLISHED = Path(__file__).parent / "expected"
 _TOLERANCE = 1e-4  # of the largest expected value: other processors add in another order
 
 
@@ -57,8 +61,9 @@ def verify(name: str | Path) -> Verification:
     """Read a model's files again and hold them to everything that is known of them.
 
     Every file is hashed anew, whatever is remembered of it; weights, shape and vocabulary must
-    belong together; and where the model comes with an expected output (``expected.json`` of a
-    bundle), it is computed and compared. Opens no connection.
+    belong together; and where an expected output of the model is known (``expected.json`` of a
+    bundle; for GROVER what another tool computed of the official checkpoint), it is computed and
+    compared. Opens no connection.
 
     Parameters
     ----------
@@ -92,7 +97,7 @@ def verify(name: str | Path) -> Verification:
         except (RuntimeError, ValueError) as error:
             checks.append(Check("structure", False, str(error)))
         else:
-            checks += [_describe(model), _check_output(model)]
+            checks += [_describe(model), *_check_output(model)]
     report = Verification(str(name), tuple(checks))
     if not report.ok:
         raise RuntimeError(str(report))
@@ -171,34 +176,65 @@ def record_expected(folder: Path | str, tokens: list[int], *, card: str = "") ->
     return target
 
 
-def _check_output(model: Model) -> Check:
-    path = model.spec.folder / EXPECTED if model.spec.folder else None
-    if path is None or not path.is_file():
-        return Check("output", True, "none stored to compare with")
+def _expected_of(spec: ModelSpec) -> Path:
+    """Where the output is that a model is held to: its own folder, or this package's."""
+    return spec.folder / EXPECTED if spec.folder else _PUBLISHED / f"{spec.name}.json"
+
+
+def _check_output(model: Model) -> Iterator[Check]:
+    path = _expected_of(model.spec)
+    if not path.is_file():
+        yield Check("output", True, "none stored to compare with")
+        return
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         tokens, expected = [int(t) for t in content["tokens"]], content["vector"]
         tolerance = float(content["tolerance"])
-        got = _compute(model, tokens)
+        if "text" in content:
+            yield _check_tokens(model, content["text"], tokens)
+        got = _compute(model, tokens, content.get("pooling"), content.get("hidden_layer"))
         off = [abs(float(a) - float(b)) for a, b in zip(got, expected, strict=True)]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        return Check("output", False, f"{path} cannot be used ({error!r})")
+        yield Check("output", False, f"{path} cannot be used ({error!r})")
+        return
     # Each by itself: the largest of numbers may well pass over one that is not a number.
     ok = all(difference <= tolerance for difference in off)
     found = f"embedding of {len(tokens)} tokens differs by at most {np.max(off):.2g}"
-    return Check("output", ok, f"{found} (tolerance {tolerance:.2g})")
+    yield Check("output", ok, f"{found} (tolerance {tolerance:.2g})")
 
 
-def _compute(model: Model, tokens: list[int]) -> list[float]:
-    """The embedding of one sentence as the model's authors read it, by the plain encoder."""
+def _check_tokens(model: Model, text: str, expected: list[int]) -> Check:
+    """Whether a piece of DNA becomes the tokens that it became elsewhere."""
+    codes, special = to_codes(text), model.vocabulary.special
+    inner, _, _ = dna_vocabulary(model).encode(codes, np.array([0, codes.size]))
+    tokens = [special["cls"], *inner.tolist(), special["eos"]]
+    found = f"{len(tokens)} of {len(text)} bases"
+    return Check(
+        "tokens",
+        tokens == expected,
+        found if tokens == expected else f"{found}: {tokens}, expected {expected}",
+    )
+
+
+def _compute(
+    model: Model, tokens: list[int], pooling: str | None = None, hidden_layer: str | None = None
+) -> list[float]:
+    """The embedding of one sentence by the plain encoder, as the authors read it or as is said.
+
+    ``pooling="all"`` is the mean over all tokens, special ones included.
+    """
     import torch
 
     spec, special = model.spec, model.vocabulary.special
+    pooling = pooling or spec.pooling
+    if pooling not in ("all", *get_args(Pooling)):
+        raise ValueError(f"pooling is {pooling!r}; expected 'mean', 'cls' or 'all'")
+    layer = spec.shape.layer_index(hidden_layer or spec.hidden_layer)
     with torch.inference_mode():
-        (hidden,) = model.encoder(
-            torch.tensor([tokens]), hidden_layer=spec.shape.layer_index(spec.hidden_layer)
-        )
-    if spec.pooling == "cls":
+        (hidden,) = model.encoder(torch.tensor([tokens]), hidden_layer=layer)
+    if pooling == "cls":
         return hidden[0].tolist()
-    genes = [i for i, token in enumerate(tokens) if token not in special.values()]
-    return hidden[genes].mean(dim=0).tolist()
+    if pooling == "all":
+        return hidden.mean(dim=0).tolist()
+    inner = [i for i, token in enumerate(tokens) if token not in special.values()]
+    return hidden[inner].mean(dim=0).tolist()

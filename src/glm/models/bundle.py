@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._cards import html_card
-from .._fetch import FILES, fetch, sha256_of
+from .._fetch import fetch, sha256_of
 from .._hashes import digest_once
 from ._saving import check_labels, plain, state_to_save, write_json, written_together
+from .kinds import Vocabulary, files_of
 from .registry import BUNDLE_FORMAT, ModelSpec, bundle_file, get, ways_out
-from .vocabulary import GeneVocabulary
 
 if TYPE_CHECKING:
     from .bert import Bert
@@ -45,7 +45,7 @@ class Model:
     """
 
     spec: ModelSpec
-    vocabulary: GeneVocabulary
+    vocabulary: Vocabulary
     network: Network
     weights_sha256: str = "unsaved"
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Model:
     def _repr_html_(self) -> str:
         rows = {
             **self.spec._card(),
-            "genes": f"{len(self.vocabulary.ids):,} ({self.vocabulary.species})",
+            **self.vocabulary._holds(),
             "sha256 of weights": self.weights_sha256,
             "sha256 of vocabulary": self.vocabulary.sha256,
         }
@@ -75,8 +75,9 @@ class Model:
         ----------
         folder
             Where to write ``config.json`` (shape, classes by name, card, and the hashes of the
-            others), ``vocabulary.json`` (ids, tokens and medians) and ``model.safetensors``. A
-            bundle that is there stays as it is unless all files could be written.
+            others), ``vocabulary.json`` (ids, tokens and medians; of DNA the k, or the byte pairs)
+            and ``model.safetensors``. A bundle that is there stays as it is unless all files could
+            be written.
         card
             Kept in ``config.json`` in place of the model's own: plain values, NaN as ``None``.
         half
@@ -231,4 +232,4 @@ def prefetch(
 
 def dictionaries(spec: ModelSpec) -> list[str]:
     """The published dictionaries that a model needs, by their names in the download table."""
-    return [file for file in FILES if spec.dictionary and file.endswith(f"_{spec.dictionary}.pkl")]
+    return files_of(spec.dictionary)

@@ -1,8 +1,7 @@
 """Folders in the layout that checkpoints are published in, and that fine-tuning elsewhere leaves.
 
 ``config.json`` of a BERT, ``model.safetensors`` or ``pytorch_model.bin``, and perhaps the model's
-own dictionaries (``token_dictionary_*.pkl`` and the three others) or a ``vocabulary.json`` as
-bundles have.
+own vocabulary (see :mod:`~glm.models.own_vocabulary`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .config import BertConfig, Head, Pooling, Task
-from .vocabulary import GeneVocabulary
+from .kinds import DNA_OF_SIZE, GENES_OF_SIZE, name_of_size, reading_of
+from .own_vocabulary import own_vocabulary
 
 #: Class that wrote the checkpoint → what stands on its encoder.
 ARCHITECTURES: dict[str, Head] = {
@@ -57,8 +57,6 @@ PROBLEMS: dict[str, Task] = {
     "regression": "regression",
 }
 
-#: Tokens of a vocabulary → the published dictionaries of that size.
-DICTIONARY_OF_SIZE = {25_426: "gc30M", 20_275: "gc104M"}
 _TOLD = {
     "name",
     "system",
@@ -90,14 +88,15 @@ def describe_folder(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     head = _head(folder, config)
     shape = _shape(folder, config)
-    own = _own_vocabulary(folder, shape.n_positions)
+    own = own_vocabulary(folder, shape.n_positions)
     dictionary = "" if own else _dictionary(folder, shape.vocab_size)
-    has_cls = "cls" in own.special if own else dictionary != "gc30M"
+    reading = reading_of(own or dictionary)
     return {
         "name": folder.resolve().name,
-        "system": "geneformer",
+        "system": reading.system,
         "shape": shape,
-        "pooling": "cls" if has_cls else "mean",
+        "pooling": reading.pooling,
+        "hidden_layer": reading.hidden_layer,
         "dictionary": dictionary,
         "weights": _weights(folder),
         "folder": folder,
@@ -109,14 +108,6 @@ def describe_folder(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "task": PROBLEMS.get(str(config.get("problem_type")), ""),
         **_told_by_glm(folder, config),
     }
-
-
-def folder_vocabulary(folder: Path, context: int) -> GeneVocabulary:
-    """The vocabulary that lies in the folder itself."""
-    vocabulary = _own_vocabulary(folder, context)
-    if vocabulary is None:
-        raise OSError(f"The dictionaries that were in {folder} are no longer there.")
-    return vocabulary
 
 
 def _head(folder: Path, config: Mapping[str, Any]) -> Head:
@@ -182,40 +173,19 @@ def _weights(folder: Path) -> str:
 
 
 def _dictionary(folder: Path, size: int) -> str:
-    if size in DICTIONARY_OF_SIZE:
-        return DICTIONARY_OF_SIZE[size]
-    known = " and ".join(f"{n:,} ({name})" for n, name in DICTIONARY_OF_SIZE.items())
+    if name_of_size(size):
+        return name_of_size(size)
+    genes, dna = (
+        ", ".join(f"{n:,} ({name})" for n, name in known.items())
+        for known in (GENES_OF_SIZE, DNA_OF_SIZE)
+    )
     raise ValueError(
         f"{folder / 'config.json'} says a vocabulary of {size:,} tokens; the published ones have "
-        f"{known}. Put the four dictionaries that the model was trained with (token_dictionary_*, "
-        "gene_median_dictionary_*, gene_name_id_dict_*, ensembl_mapping_dict_*, .pkl) or a "
-        "vocabulary.json into the folder."
+        f"{genes.replace(', ', ' and ')} for genes, {dna} for DNA. Put what the model was trained "
+        "with into the folder: the four dictionaries (token_dictionary_*, "
+        "gene_median_dictionary_*, gene_name_id_dict_*, ensembl_mapping_dict_*, .pkl), the "
+        "tokenizer.json of byte pairs, the vocab.txt of k-mers, or a vocabulary.json."
     )
-
-
-def _own_vocabulary(folder: Path, context: int) -> GeneVocabulary | None:
-    if (folder / "vocabulary.json").is_file():
-        return _read_vocabulary(folder / "vocabulary.json")
-    tokens = sorted(folder.glob("token_dictionary_*.pkl"))
-    if len(tokens) > 1:
-        raise ValueError(
-            f"{folder} holds {len(tokens)} token dictionaries ({tokens[0].name}, "
-            f"{tokens[1].name}); expected one, with the three that belong to it."
-        )
-    if not tokens:
-        return None
-    name = tokens[0].stem.removeprefix("token_dictionary_")
-    return GeneVocabulary.from_dictionaries(folder, name, context=context)
-
-
-def _read_vocabulary(path: Path) -> GeneVocabulary:
-    try:
-        return GeneVocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no vocabulary as bundles have it ({error!r}). Copy it from a bundle again, "
-            "or put the four dictionaries into the folder in its place."
-        ) from error
 
 
 def _labels(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The models that ``glm`` knows: one row of data each."""
+"""The models that ``glm`` knows, by name or by folder: what a row says, and where rows are."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from .. import _fetch
 from .._cards import html_card
 from .._messages import first_names
 from .config import BertConfig, Head, Pooling, Task
-from .published import describe_folder, folder_vocabulary, is_published
-from .vocabulary import GeneVocabulary, published_vocabulary
+from .kinds import Vocabulary, published_vocabulary, vocabulary_from
+from .own_vocabulary import folder_vocabulary
+from .published import describe_folder, is_published
 
 _BUNDLED = Path(__file__).parent / "bundled"
 BUNDLE_FORMAT = 1
@@ -30,7 +31,7 @@ class ModelSpec:
     name
         The name used everywhere, for example ``"geneformer-v1-10m"``.
     system
-        ``"geneformer"``; also the default key of the slots.
+        ``"geneformer"``, ``"dnabert"`` or ``"grover"``; also the default key of the slots.
     shape
         Shape of the encoder.
     pooling
@@ -38,7 +39,8 @@ class ModelSpec:
     hidden_layer
         The authors' own layer.
     dictionary
-        Name of the published dictionaries, ``""`` where the vocabulary is in ``folder``.
+        Name of the published vocabulary (``"gc104M"``, ``"6-mers"``, ``"grover"``), ``""`` where it
+        is in ``folder``.
     weights
         Entry of the download table; of a folder in the published layout the file in it; ``""`` for
         a bundle.
@@ -53,8 +55,9 @@ class ModelSpec:
     note
         What a user should know before relying on it.
     head
-        What stands on the encoder: it predicts ``"tokens"``, the class of ``"cells"``, the class of
-        ``"genes"``, or there is ``"none"``.
+        What stands on the encoder: it predicts ``"tokens"``, the class of ``"cells"`` (of a whole
+        sentence, so of a region for DNA), the class of ``"genes"`` (of each token), or there is
+        ``"none"``.
     labels
         Names of those classes (or amounts), where they are known.
     task
@@ -87,7 +90,7 @@ class ModelSpec:
         """Longest sentence in tokens."""
         return self.shape.n_positions
 
-    def vocabulary(self) -> GeneVocabulary:
+    def vocabulary(self) -> Vocabulary:
         """Read the model's vocabulary and hold it to the model's shape."""
         vocabulary = self._vocabulary()
         if len(vocabulary) != self.shape.vocab_size or vocabulary.context != self.context:
@@ -98,7 +101,7 @@ class ModelSpec:
             )
         return vocabulary
 
-    def _vocabulary(self) -> GeneVocabulary:
+    def _vocabulary(self) -> Vocabulary:
         if self.folder is None or self.dictionary:
             with ways_out(self):
                 return published_vocabulary(self.dictionary, context=self.context)
@@ -120,7 +123,7 @@ class ModelSpec:
             "parameters": f"{shape.n_parameters:,}",
             "context": f"{self.context:,} tokens",
             "vocabulary": f"{shape.vocab_size:,} tokens",
-            "dictionaries": self.dictionary,
+            "published vocabulary": self.dictionary,
             "classes": first_names(self.labels, 10),
             "authors' pooling": self.pooling,
             "authors' layer": str(self.hidden_layer).replace("_", " "),
@@ -142,126 +145,21 @@ class ModelSpec:
 
 
 @lru_cache(maxsize=8)
-def _bundle_vocabulary(path: Path, stamp: tuple[int, ...]) -> GeneVocabulary:
+def _bundle_vocabulary(path: Path, stamp: tuple[int, ...]) -> Vocabulary:
     """Read a bundle's vocabulary, once a file: reading and hashing take longer than most uses.
 
     ``stamp`` is what changes with the file.
     """
-    return GeneVocabulary.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _geneformer(
-    name: str,
-    n_layers: int,
-    hidden_size: int,
-    *,
-    v2: bool,
-    weights: str,
-    note: str = "",
-    intermediate_size: int | None = None,
-    head: Head = "tokens",
-) -> ModelSpec:
-    shape = BertConfig(
-        vocab_size=20_275 if v2 else 25_426,
-        hidden_size=hidden_size,
-        n_layers=n_layers,
-        n_heads=hidden_size // 64,
-        intermediate_size=intermediate_size or 2 * hidden_size,
-        n_positions=4096 if v2 else 2048,
-    )
-    return ModelSpec(
-        name=name,
-        system="geneformer",
-        shape=shape,
-        pooling="cls" if v2 else "mean",
-        dictionary="gc104M" if v2 else "gc30M",
-        weights=f"geneformer/{weights}",
-        note=note,
-        head=head,
-    )
-
-
-_GC95M = (
-    "Pretrained with dictionaries named gc95M, of the same size as gc104M, which are not published "
-    "with a known hash: gc104M is used in their place."
-)
-
-# Shapes: the published config.json files; hashes of the weights: the table in _files.
-_PUBLISHED = (
-    _geneformer(
-        "geneformer-v1-10m", 6, 256, v2=False, weights="Geneformer-V1-10M/model.safetensors"
-    ),
-    _geneformer(
-        "geneformer-v1-12l-30m", 12, 512, v2=False, weights="geneformer-12L-30M/pytorch_model.bin"
-    ),
-    _geneformer(
-        "geneformer-12l-95m",
-        12,
-        512,
-        v2=True,
-        weights="gf-12L-95M-i4096/model.safetensors",
-        note=_GC95M,
-    ),
-    _geneformer(
-        "geneformer-12l-95m-clcancer",
-        12,
-        512,
-        v2=True,
-        weights="gf-12L-95M-i4096_CLcancer/model.safetensors",
-        note=_GC95M,
-    ),
-    _geneformer(
-        "geneformer-20l-95m",
-        20,
-        896,
-        v2=True,
-        weights="gf-20L-95M-i4096/model.safetensors",
-        note=_GC95M,
-    ),
-    _geneformer(
-        "geneformer-v2-104m",
-        12,
-        768,
-        v2=True,
-        weights="Geneformer-V2-104M/model.safetensors",
-        intermediate_size=3072,
-    ),
-    _geneformer(
-        "geneformer-v2-104m-clcancer",
-        12,
-        768,
-        v2=True,
-        weights="Geneformer-V2-104M_CLcancer/model.safetensors",
-        intermediate_size=3072,
-        note="Continued on cancer cells. No hash of its weights is known.",
-    ),
-    _geneformer(
-        "geneformer-v2-316m",
-        18,
-        1152,
-        v2=True,
-        weights="Geneformer-V2-316M/model.safetensors",
-        intermediate_size=4608,
-    ),
-    _geneformer(
-        "geneformer-v1-10m-cardiomyopathy",
-        6,
-        256,
-        v2=False,
-        weights="fine_tuned_models/Geneformer-V1-10M_CellClassifier_cardiomyopathies_220224/"
-        "pytorch_model.bin",
-        note="Fine-tuned to tell cells of failing hearts from others. The names of its classes are "
-        "not published with a known hash.",
-        head="cells",
-    ),
-)
+    return vocabulary_from(json.loads(path.read_text(encoding="utf-8")))
 
 
 @cache
 def rows() -> dict[str, ModelSpec]:
     """Every known model by name: the published ones, then the bundled ones."""
+    from .known import PUBLISHED
+
     bundled = [read_folder(folder.parent) for folder in sorted(_BUNDLED.glob("*/config.json"))]
-    return {spec.name: spec for spec in (*_PUBLISHED, *bundled)}
+    return {spec.name: spec for spec in (*PUBLISHED, *bundled)}
 
 
 def get(name: str | Path) -> ModelSpec:
@@ -314,9 +212,17 @@ def ways_out(spec: ModelSpec) -> Iterator[None]:
         unpinned = spec.folder is None and _fetch.FILES[spec.weights].pin is None
         raise OSError(
             f"{error}\nWith a connection, glm.models.prefetch({name!r}"
-            f"{', allow_unpinned=True' if unpinned else ''}) fetches all it needs. "
-            "To try glm without one, pass model='geneformer-tiny' (a small demonstration model)."
+            f"{', allow_unpinned=True' if unpinned else ''}) fetches all it needs."
+            f"{_without_a_connection(spec.system)}"
         ) from error
+
+
+def _without_a_connection(system: str) -> str:
+    """A bundled model that reads the same."""
+    small = [row.name for row in rows().values() if (row.system, row.tier) == (system, "demo")]
+    if not small:
+        return ""
+    return f" To try glm without one, pass model={small[0]!r} (a small demonstration model)."
 
 
 def bundle_file(folder: Path, name: str) -> Path:

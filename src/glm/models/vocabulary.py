@@ -142,6 +142,10 @@ class GeneVocabulary:
         parts = {part: Path(folder) / f"{part}_{name}.pkl" for part in _DICTIONARIES}
         return _from_files(parts, name, context)
 
+    def _holds(self) -> dict[str, object]:
+        """The line of a model's card that says what it reads."""
+        return {"genes": f"{len(self.ids):,} ({self.species})"}
+
     def _repr_html_(self) -> str:
         return html_card(f"Vocabulary {self.name}", self._card())
 

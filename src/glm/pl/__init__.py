@@ -7,5 +7,6 @@ from ._calibration import calibration
 from ._check import check
 from ._confusion import confusion
 from ._training import training
+from ._vocabulary import vocabulary
 
-__all__ = ["attention", "calibration", "check", "confusion", "training"]
+__all__ = ["attention", "calibration", "check", "confusion", "training", "vocabulary"]

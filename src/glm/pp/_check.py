@@ -12,6 +12,7 @@ from ..encode.counts import scan
 from ..encode.measure import Measures, measure
 from ..genes import resolve_names
 from ..models.bundle import Model
+from ..models.reads import gene_vocabulary
 from ..models.registry import ModelSpec, get, rows
 from ..place import Place
 from ..report import Finding, Report, worst_first
@@ -87,7 +88,7 @@ def check(
     """
     adata = cells.modality(adata, mod)
     spec = model.spec if isinstance(model, Model) else get(model)
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    vocabulary = gene_vocabulary(model if isinstance(model, Model) else spec)
     looked = _Look(adata, spec, vocabulary)
     looked.attempt("object", lambda: cells.check_anndata(adata))
     if adata.n_obs and adata.n_vars:

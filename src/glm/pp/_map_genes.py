@@ -10,6 +10,7 @@ from .._messages import first_names, share, warn
 from .._settings import logger
 from ..cells import check_target
 from ..genes import GeneMap, map_names
+from ..models.reads import gene_vocabulary
 from ..models.registry import get
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def map_genes(
         )
     names = list(adata.var_names if source is None else adata.var[source])
     slots.check_free(adata, [("var", key_added)], key_added, model=spec.name, overwrite=overwrite)
-    genes = map_names(names, spec.vocabulary())
+    genes = map_names(names, gene_vocabulary(spec))
     if genes.n_in_vocabulary < min_share * len(names):
         raise ValueError(
             f"Only {share(genes.n_in_vocabulary, len(names))} names are genes of {spec.name}; "

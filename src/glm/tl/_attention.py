@@ -14,6 +14,7 @@ from .._messages import first_names, share, warn
 from .._settings import logger
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
+from ..models.reads import gene_vocabulary
 from ..models.registry import ModelSpec, get
 from ._attention_choice import check_choice, find_heads, find_layers, named_genes, top_genes
 from ._cell_source import CellSource
@@ -164,7 +165,7 @@ def attention(
     data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
     check_choice(genes, n_top, partners, adata)
     spec = model.spec if isinstance(model, Model) else get(model)
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    vocabulary = gene_vocabulary(model if isinstance(model, Model) else spec)
     read = _Reading(find_layers(spec, layers), find_heads(spec, heads), scale_by_length)
     folder = None if out is None else Path(out).expanduser()
     plan = choose_plan(

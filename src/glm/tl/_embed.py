@@ -1,40 +1,33 @@
 from __future__ import annotations
 
-import time
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from .. import slots
-from .._keys import EmbeddingKeys
-from .._messages import first_names, share, warn
-from .._settings import logger
-from ..cells import check_counts, check_target
-from ..models.bundle import Model, load
-from ..models.registry import ModelSpec, get
-from ..models.vocabulary import GeneVocabulary
-from ._cell_source import CellSource, cell_items, frame
-from ._gene_axis import check_same_genes
-from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes, timed_reducer
-from ._groups import find_groups
-from ._job import Job, check_out, choose_plan, embed_rows, finite_rows, plan_job
+from ..models.bundle import Model
+from ..models.registry import get
+from ._embed_cells import embed_cells
+from ._embed_regions import RegionOptions, embed_regions
+from ._reading import Run, reads_dna, refuse_foreign
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
     from ..engine import RunPlan
+    from ..genome import Genome
 
-__all__ = ["cell_items", "embed", "embed_geneformer", "frame"]
+    Sequences = str | os.PathLike[str] | Mapping[str, str | np.ndarray] | Genome
 
 
 def embed(
     adata: AnnData | MuData,
     model: str | Path | Model = "geneformer-v2-104m",
     *,
-    of: Literal["cells", "genes"] = "cells",
+    of: Literal["cells", "genes", "regions"] = "cells",
     groupby: str | None = None,
     pooling: Literal["mean", "cls"] | None = None,
     hidden_layer: Literal["last", "second_to_last"] | int | None = None,
@@ -43,6 +36,11 @@ def embed(
     use_raw: bool = False,
     gene_ids: str | None = None,
     log_normalized: bool = False,
+    genome: Sequences | None = None,
+    axis: Literal["obs", "var"] | None = None,
+    strand: Literal["own", "both", "+"] = "own",
+    max_n_share: float = 0.1,
+    edges: Literal["clip", "raise"] = "clip",
     device: str | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
     token_budget: int | None = None,
@@ -54,39 +52,70 @@ def embed(
     copy: bool = False,
     dry_run: bool = False,
 ) -> AnnData | MuData | RunPlan | None:
-    """Embed each cell with a genomic language model, beside its other representations.
+    """Embed cells or regions with a genomic language model, beside their other representations.
 
-    Counts are rank-encoded block by block (see :func:`glm.tl.rank_encode`; no ranks are stored),
-    sentences of similar length run together without padding, and only the layers below the asked
-    one are computed. Then ``sc.pp.neighbors(adata, use_rep="X_geneformer")`` carries on.
+    A model that reads cells (Geneformer) embeds the cells of ``adata``; one that reads DNA
+    (DNABERT, GROVER) its regions: peaks or promoters in ``var``, or whatever has coordinates in
+    ``obs``.
+
+    **Cells.** Counts are rank-encoded block by block (see :func:`glm.tl.rank_encode`; no ranks are
+    stored), sentences of similar length run together without padding, and only the layers below
+    the asked one are computed. Then ``sc.pp.neighbors(adata, use_rep="X_geneformer")`` carries on.
 
     Time grows with cells × tokens (``dry_run=True`` estimates it); every cell counts only with its
     own. Memory: the model, one block of sentences and the result, which ``out`` takes to the disk.
     Counts may be in memory, in a file (``backed="r"``), lazily read or in dask: they are looked
     through twice, then read once. Where a GPU's memory runs out, the batches are halved.
 
+    **Regions.** Coordinates are read from the object (chrom, start and end, ``interval``, or names
+    like ``chr1:1,000-2,000``; :func:`glm.pp.set_regions` writes them), sequence from ``genome``,
+    block by block: once to count tokens and unknown bases, once to embed. Time grows with bases
+    (byte pairs: with a quarter of them). A region that is longer than the context is cut into
+    pieces that overlap by at least half. Each token is read out of one piece only, the one in
+    whose middle it stands, so that it has a quarter of the context on both sides, and the region's
+    mean is that over all its tokens; with ``pooling="cls"`` it is the mean of the pieces' first
+    vectors, weighted by the bases that are read out of each. GROVER's tokens depend on the bases
+    around: 100 more on both sides are read (what there is, at a chromosome's end) and trimmed, and
+    tokens that overlap the region count.
+
     Parameters
     ----------
     adata
-        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; or a MuData, with ``mod``.
+        Cells × genes, raw counts, as for :func:`glm.tl.rank_encode`; an object with regions; or a
+        MuData, with ``mod``.
     model
         A name of :func:`glm.models.list`, the path of a folder, or a loaded model.
     of
         ``"cells"``; or ``"genes"``, for each gene the mean of its hidden states over the cells that
-        read it.
+        read it. A model that reads DNA embeds regions, whether this says so or not.
     groupby
         Column of ``obs``. Of cells it gives the mean embedding of each group, of genes one
         embedding in each group.
     pooling
-        ``"mean"`` over the cell's genes (special tokens left out) or ``"cls"``, the vector of the
-        ``<cls>`` token; ``None`` is the authors' own (V1 mean, V2 cls). Not for genes.
+        ``"mean"`` over the cell's genes or the region's tokens (special tokens left out) or
+        ``"cls"``, the vector of the first token; ``None`` is the authors' own (Geneformer V1 mean,
+        V2, DNABERT and GROVER cls). Not for genes.
     hidden_layer
         ``"last"``, ``"second_to_last"`` or an index from 0 (token embeddings); ``None`` is the
-        authors' own (second to last).
+        authors' own (Geneformer second to last, DNABERT and GROVER last).
     mod
         Modality of a MuData. Results go into that modality.
     layer, use_raw, gene_ids, log_normalized
-        Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`.
+        Where the counts and the Ensembl ids are, as for :func:`glm.tl.rank_encode`. Of cells.
+    genome
+        Of regions, and needed: ``"hg19"``, ``"hg38"`` or ``"mm10"`` (fetched once), the path of a
+        2bit or FASTA file, a dictionary of sequences, or a :class:`glm.Genome`. One that disagrees
+        with what the object says of itself is refused.
+    axis
+        Where the regions are, ``"var"`` or ``"obs"``; ``None`` finds out.
+    strand
+        ``"own"`` reads each region on its own strand, on + where none is known; ``"both"`` reads
+        both, and averages the two embeddings (twice the time); ``"+"`` follows the genome.
+    max_n_share
+        Regions with a larger share of unknown bases (N) than this are not embedded.
+    edges
+        Of a region that reaches beyond its chromosome: ``"clip"`` reads what is on it, ``"raise"``
+        refuses it.
     device
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``None`` takes CUDA where there is one.
     precision
@@ -114,7 +143,7 @@ def embed(
         come out of the call with the result; ``"ddp_spawn"`` and ``"ddp_notebook"`` start processes
         for this call.
     key_added
-        Name in the slots; by default the system's name, ``"geneformer"``.
+        Name in the slots; by default the system's: ``"geneformer"``, ``"dnabert"``, ``"grover"``.
     overwrite
         Replace what another model or the user put into the slots.
     copy
@@ -150,14 +179,28 @@ def embed(
     ``adata.uns["X_<key>_by_<groupby>"]``
         The record, with ``embeddings`` (float32, groups × width) in the order of ``groups``.
 
+    For regions, in ``varm``, ``var`` or ``obsm``, ``obs`` by their axis:
+
+    ``adata.varm["X_<key>"]``
+        float32, regions × width; NaN where there is no region, all of it lies beyond its
+        chromosome, more bases than ``max_n_share`` are not known, or no token fits.
+    ``adata.var["<key>_ok"]``
+        bool. Whether the row could be computed.
+    ``adata.uns["X_<key>"]``
+        The record: as for cells, with the genome (name, source, fingerprint), strand, flank, how
+        pieces are stitched, and counts of regions that are unusable (and why), clipped, in pieces
+        or with unknown bases.
+
     Raises
     ------
     OSError
-        If the model's files are not here and cannot be fetched; if ``out`` has too little
-        room.
+        If files of the model or the genome are not here and cannot be fetched; if ``out`` has too
+        little room.
     ValueError, KeyError, TypeError
         As for :func:`glm.tl.rank_encode`; if the model has no ``<cls>`` token and it is asked for;
-        if ``out`` holds something else or another run.
+        if ``out`` holds something else or another run; if options of cells are given for regions
+        or the other way round; if no genome is named, it disagrees with the object or lacks a
+        chromosome; if no region can be read.
     RuntimeError
         If memory does not hold a single sentence; if ``strategy`` cannot launch from a notebook.
 
@@ -171,168 +214,45 @@ def embed(
     >>> plan = glm.tl.embed(adata, "geneformer-tiny", dry_run=True)
     >>> plan.n_rows_usable == adata.n_obs
     True
-    """
-    data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
-    spec = model.spec if isinstance(model, Model) else get(model)
-    pooling = pooling or spec.pooling
-    read_layer = spec.hidden_layer if hidden_layer is None else hidden_layer
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
-    n_layers_run = _check_reading(spec, vocabulary, of, pooling, read_layer)
-    folder = check_out(out, adata)
-    groups = find_groups(adata, groupby)
-    plan = choose_plan(
-        spec.shape, device=device, token_budget=token_budget, precision=precision, out=folder
-    )
-    counts = check_counts(
-        adata,
-        vocabulary,
-        model=spec.name,
-        layer=layer,
-        use_raw=use_raw,
-        gene_ids=gene_ids,
-        log_normalized=log_normalized,
-    )
-    if of == "genes":
-        check_same_genes(adata, use_raw)
-    if dry_run:
-        first_only = of == "cells" and pooling == "cls"
-        job = Job(CellSource(counts), load(model), plan, n_layers_run, first_only)
-        width = spec.shape.hidden_size
-        reducer = timed_reducer(counts, of, pooling, width, plan.device)
-        return plan_job(job, result_bytes(counts, groups, of, width), reducer)
-    key = key_added or spec.system
-    if of == "genes" or groupby is not None:
-        reading = Reading(
-            model, spec, pooling, read_layer, n_layers_run, plan, folder, devices, strategy
-        )
-        average = embed_genes if of == "genes" else embed_groups
-        average(adata, counts, groups, reading, key=key, overwrite=overwrite)
-        return data if copy else None
 
-    keys = EmbeddingKeys(key)
-    written = [("obsm", keys.obsm), ("obs", keys.ok)]
-    check = partial(slots.check_free, adata, written, keys.record, overwrite=overwrite)
-    check(model=spec.name)
-    started = time.perf_counter()
-    loaded = load(model)
-    check(model=spec.name, weights_sha256=loaded.weights_sha256)
-    facts = {"function": "glm.tl.embed", "pooling": pooling}
-    job = Job(CellSource(counts), loaded, plan, n_layers_run, pooling == "cls", facts)
-    vectors = embed_rows(job, pooling, out=folder, devices=devices, strategy=strategy)
-    ok = finite_rows(vectors)
+    Regions, of a genome made up for this example:
 
-    n_ranked = counts.measures.n_genes_known
-    record = slots.make_record(
-        function="glm.tl.embed",
-        model=spec.name,
-        tier=spec.tier,
-        weights_sha256=loaded.weights_sha256,
-        vocabulary=vocabulary.name,
-        vocabulary_sha256=vocabulary.sha256,
-        pooling=pooling,
-        hidden_layer=read_layer,
-        n_layers_run=n_layers_run,
-        precision=plan.precision,
-        device=plan.device.type,
-        token_budget=plan.budget,
-        context=vocabulary.context,
-        n_cells=counts.n_cells,
-        n_cells_unusable=int((~ok).sum()),
-        n_cells_truncated=int((n_ranked > vocabulary.n_genes_read).sum()),
-        n_genes_beyond_context=int(np.maximum(n_ranked - vocabulary.n_genes_read, 0).sum()),
-        out=folder,
-        note=spec.note,
-        **counts.facts,
-    )
-    values = dict(zip(written, (vectors, ok), strict=True))
-    with slots.keeping(vectors, folder):
-        slots.write(adata, values, keys.record, record)
-    _report(adata, keys, ok, n_ranked, vectors, spec, time.perf_counter() - started)
-    return data if copy else None
-
-
-def embed_geneformer(
-    adata: AnnData | MuData, model: str | Path | Model = "geneformer-v2-104m", **options: Any
-) -> AnnData | MuData | RunPlan | None:
-    """Embed cells with a Geneformer: :func:`glm.tl.embed` that takes no other system.
-
-    Parameters
-    ----------
-    adata
-        Cells × genes, raw counts; or a MuData, with ``mod``.
-    model
-        A Geneformer: its name, a bundle's folder, or the loaded model.
-    **options
-        As for :func:`glm.tl.embed`.
-
-    Returns
-    -------
-    ``None``, the copy, or the plan; sets ``adata.obsm["X_<key>"]``, ``adata.obs["<key>_ok"]`` and
-    ``adata.uns["X_<key>"]`` as :func:`glm.tl.embed` does.
-
-    Raises
-    ------
-    ValueError
-        If the model is of another system; else as :func:`glm.tl.embed`.
-
-    Examples
-    --------
-    >>> import glm
-    >>> adata = glm.datasets.toy_cells()
-    >>> glm.tl.embed_geneformer(adata, "geneformer-tiny", hidden_layer="last")
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> peaks = AnnData(np.ones((2, 3), np.float32))
+    >>> peaks.var_names = ["chr1:100-400", "chr1:1,000-1,200", "chr1:300-2,300"]
+    >>> glm.tl.embed(peaks, "dnabert-tiny", genome={"chr1": "ACGTTGCA" * 400})
+    >>> peaks.varm["X_dnabert"].shape[0], int(peaks.uns["X_dnabert"]["n_in_pieces"])
+    (3, 1)
     """
     spec = model.spec if isinstance(model, Model) else get(model)
-    if spec.system != "geneformer":
-        raise ValueError(f"{spec.name} is a model of {spec.system}; use glm.tl.embed.")
-    _refuse_foreign_names(options)
-    return embed(adata, model, **options)
-
-
-def _refuse_foreign_names(options: dict[str, Any]) -> None:
-    if "emb_layer" in options:
-        raise TypeError(
-            "emb_layer is another tool's name, in which 0 is the last layer and -1 the one before. "
-            "Here it is hidden_layer='last' or hidden_layer='second_to_last'."
-        )
-
-
-def _check_reading(
-    spec: ModelSpec, vocabulary: GeneVocabulary, of: str, pooling: str, hidden_layer: str | int
-) -> int:
-    if of not in ("cells", "genes"):
-        raise ValueError(f"of is {of!r}; expected 'cells' or 'genes'.")
-    if pooling not in ("mean", "cls"):
-        raise ValueError(f"pooling is {pooling!r}; expected 'mean', 'cls' or None.")
-    if of == "cells" and pooling == "cls" and "cls" not in vocabulary.special:
-        raise ValueError(f"{spec.name} has no <cls> token to pool; use pooling='mean'.")
-    return spec.shape.layer_index(hidden_layer)
-
-
-def _report(
-    adata: AnnData,
-    keys: EmbeddingKeys,
-    ok: np.ndarray,
-    n_ranked: np.ndarray,
-    vectors: np.ndarray,
-    spec: ModelSpec,
-    seconds: float,
-) -> None:
-    logger.info(
-        "added %r (obsm, %s × %s, float32) with %s in %.1f s",
-        keys.obsm,
-        f"{vectors.shape[0]:,}",
-        vectors.shape[1],
-        spec.name,
-        seconds,
+    run = Run(
+        pooling,
+        hidden_layer,
+        device,
+        precision,
+        token_budget,
+        out,
+        devices,
+        strategy,
+        key_added,
+        overwrite,
+        copy,
+        dry_run,
     )
-    if ok.all():
-        return
-    bad = [adata.obs_names[row] for row in np.flatnonzero(~ok)]
-    n_empty = int((n_ranked == 0).sum())
-    why = f"{n_empty:,} have no count on a gene of {spec.name}"
-    if n_empty < len(bad):
-        why += f", {len(bad) - n_empty:,} came out of the model not finite"
-    warn(
-        f"{share(len(bad), ok.size)} cells could not be embedded and are NaN ({first_names(bad)}): "
-        f"{why}. Leave them out with adata[adata.obs[{keys.ok!r}]]."
+    if of not in ("cells", "genes", "regions"):
+        raise ValueError(f"of is {of!r}; expected 'cells', 'genes' or 'regions'.")
+    counts_at = {
+        "layer": layer,
+        "use_raw": use_raw,
+        "gene_ids": gene_ids,
+        "log_normalized": log_normalized,
+    }
+    options = RegionOptions(genome, axis, strand, max_n_share, edges)
+    if reads_dna(model, spec):
+        refuse_foreign(spec, "DNA", {"of": of == "genes", "groupby": groupby, **counts_at})
+        return embed_regions(adata, model, spec, run, options, mod=mod)
+    refuse_foreign(spec, "cells", {"of": of == "regions", **options.given()})
+    return embed_cells(
+        adata, model, spec, run, of=of, groupby=groupby, mod=mod, counts_at=counts_at
     )

@@ -10,6 +10,7 @@ from .._messages import share, warn
 from .._settings import logger
 from ..cells import check_counts, check_target
 from ..models.bundle import Model, load
+from ..models.reads import gene_vocabulary
 from ..models.registry import get
 from ._finetune_job import Job, Result, prepare, train_all
 from ._parts import Wish
@@ -184,7 +185,7 @@ def finetune(
     keys = PredictionKeys(target, key_added or spec.system, held_out=True)
     written = [*Predictions.slots_of(learnt, keys), (learnt.axis, keys.fold)]
     slots.check_free(adata, written, keys.record, model=name, overwrite=overwrite)
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    vocabulary = gene_vocabulary(model if isinstance(model, Model) else spec)
     counts = check_counts(
         adata,
         vocabulary,

@@ -12,6 +12,7 @@ from .._messages import first_names, share, warn
 from .._settings import logger
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
+from ..models.reads import gene_vocabulary
 from ..models.registry import ModelSpec, get
 from ._cell_sentences import apply_head
 from ._cell_source import CellSource
@@ -129,7 +130,7 @@ def predict(
     data, adata = check_target(adata, mod=mod, copy=copy and not dry_run)
     axis = _check_head(model.spec if isinstance(model, Model) else get(model))
     loaded = load(model)
-    spec, vocabulary = loaded.spec, loaded.vocabulary
+    spec, vocabulary = loaded.spec, gene_vocabulary(loaded)
     name = target or str(loaded.card.get("target", "class"))
     folder = check_out(out, adata)
     plan = choose_plan(

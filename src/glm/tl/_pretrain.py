@@ -11,6 +11,7 @@ from .._messages import first_names
 from .._settings import logger
 from ..cells import Counts, check_counts, check_target
 from ..models.bundle import Model, load
+from ..models.reads import gene_vocabulary
 from ..models.registry import ModelSpec, get
 from ._cell_sentences import Cells, cell_sentences
 from ._parts import read_groups
@@ -142,7 +143,7 @@ def pretrain(
         raise ValueError(f"held_out is {held_out}; expected a share from 0 to below 1.")
     folder = check_out(out)
     groups = read_groups(adata, split_by)
-    vocabulary = model.vocabulary if isinstance(model, Model) else spec.vocabulary()
+    vocabulary = gene_vocabulary(model if isinstance(model, Model) else spec)
     counts = check_counts(
         adata,
         vocabulary,

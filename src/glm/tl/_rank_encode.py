@@ -10,6 +10,7 @@ from .._progress import progress_bar
 from .._settings import logger, settings
 from ..cells import check_counts, check_target
 from ..encode.rank import encode_ranks
+from ..models.reads import gene_vocabulary
 from ..models.registry import get
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def rank_encode(
     """
     data, adata = check_target(adata, mod=mod, copy=copy)
     spec = get(model)
-    vocabulary = spec.vocabulary()
+    vocabulary = gene_vocabulary(spec)
     counts = check_counts(
         adata,
         vocabulary,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .batches import Batch
+    from .dna import dna_sentences
     from .fitting import Fitted, fit
     from .lora import LoRA
     from .objectives import (
@@ -35,6 +36,7 @@ __all__ = [
     "Regression",
     "Sentences",
     "balanced_weights",
+    "dna_sentences",
     "fit",
     "mask_spans",
     "mask_tokens",
@@ -54,6 +56,7 @@ _HOME = {
     "Regression": "objectives",
     "Sentences": "sentences",
     "balanced_weights": "objectives",
+    "dna_sentences": "dna",
     "fit": "fitting",
     "mask_spans": "objectives",
     "mask_tokens": "objectives",

@@ -154,7 +154,7 @@ def fit(
     >>> fitted.model.spec.name
     'geneformer-tiny'
     """
-    chosen = recipe or authors_recipe(model.spec.system, _kind(objective))
+    chosen = recipe or authors_recipe(model.spec.system, _kind(objective, model.spec.system))
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}; expected 'best' or 'last'.")
     check(model, objective, chosen, data, held_out, patience)
@@ -192,10 +192,11 @@ def fit(
     return _fitted(model, objective, network, adapt, folder, keep, told)
 
 
-def _kind(objective: Objective) -> str:
+def _kind(objective: Objective, system: str) -> str:
     if objective.n_outputs is None:
         return "pretrain"
-    return "cells" if objective.level == "row" else "genes"
+    rows, tokens = ("cells", "genes") if system == "geneformer" else ("regions", "bases")
+    return rows if objective.level == "row" else tokens
 
 
 def _prepared(

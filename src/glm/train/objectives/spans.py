@@ -46,14 +46,13 @@ class KmerSpans:
     Raises
     ------
     ValueError
-        If ``k`` is below 1, a share is not between 0 and 1, or the vocabulary has no ``pad`` or
-        ``mask``.
+        If ``k`` is below 1 or not that of the vocabulary, the vocabulary's k-mers do not overlap, a
+        share is not between 0 and 1, or the vocabulary has no ``pad`` or ``mask``.
 
     Examples
     --------
     >>> import glm
-    >>> vocabulary = glm.models.load("geneformer-tiny").vocabulary
-    >>> glm.train.KmerSpans(vocabulary, k=6).share
+    >>> glm.train.KmerSpans(glm.models.KmerVocabulary(6), k=6).share
     0.15
     """
 
@@ -67,6 +66,15 @@ class KmerSpans:
         check_shares(self.vocabulary, self.share, self.as_mask, self.as_random)
         if self.k < 1:
             raise ValueError(f"k is {self.k}; expected the length of the k-mers, at least 1.")
+        # With another run than that, a token beside it tells bases of what is hidden.
+        theirs, stride = (getattr(self.vocabulary, name, None) for name in ("k", "stride"))
+        if theirs not in (None, self.k) or stride not in (None, 1):
+            raise ValueError(
+                f"k is {self.k}, and the vocabulary is of {theirs}-mers, one at every "
+                f"{'base' if stride == 1 else f'{stride} bases'}: runs as long as the k-mers hide "
+                "a base from its neighbours where there is a k-mer at every base. For other tokens "
+                "take MaskedTokens."
+            )
 
     @property
     def level(self) -> Literal["token"]:

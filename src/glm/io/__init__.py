@@ -1,0 +1,9 @@
+"""Files of regions, annotations and training sets, read as they are written in the field."""
+
+from __future__ import annotations
+
+from ._bed import read_bed
+from ._gtf import read_gtf
+from ._tfrecord import TFRecord, read_tfrecords
+
+__all__ = ["TFRecord", "read_bed", "read_gtf", "read_tfrecords"]
