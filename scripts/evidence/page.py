@@ -43,6 +43,9 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## In short",
         "",
+        "Accuracies of cells, areas under the curve of genes; what the 95% interval of the "
+        "difference says.",
+        "",
         *_short(whole, result["genes"]),
         "",
         "## How it was measured",
@@ -94,7 +97,7 @@ def page(result: dict[str, Any]) -> str:
         "GLM_TEST_DATA=<folder of the data> python scripts/score_finetuning.py --work <folder>",
         "```",
         "",
-        f"{minutes:.0f} minutes of one processor core ({result['machine']['python']}, torch "
+        f"{minutes:.0f} minutes of one processor core (Python {result['machine']['python']}, torch "
         f"{result['machine']['torch']}). It can be stopped and goes on. "
         "Numbers: `benchmarks/results/finetuning.json`.",
         "",
@@ -160,24 +163,30 @@ def _genes(part: dict[str, Any]) -> list[str]:
 def _short(whole: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> list[str]:
     lines = []
     for part in whole:
+        mean = {method: np.mean(s["accuracy"]) for method, s in part["scores"].items()}
         for method in models.METHODS:
-            said = [
-                f"{Difference(**d['accuracy']).verdict} ({_SAYS[d['other']]})"
+            against = [
+                f"{_compared(d['accuracy'])} {_SAYS[d['other']]} ({mean[d['other']]:.3f})"
                 for d in part["differences"]
-                if d["one"] == method and d["other"] in ("pca", "ranks")
+                if d["one"] == method and d["other"] != "finetuned"
             ]
-            lines.append(f"- `{part['name']}`, {_SAYS[method]}: {'; '.join(said)}.")
-        against = next(d for d in part["differences"] if d["other"] == "scratch")
+            said = "; ".join(against)
+            lines.append(f"- `{part['name']}`, {_SAYS[method]} ({mean[method]:.3f}): {said}.")
+    for part in tasks:
+        mean = {method: np.mean(areas) for method, areas in part["auroc"].items()}
+        found = _compared(part["differences"][0]["auroc"])
         lines.append(
-            f"- `{part['name']}`, fine-tuned against training from scratch: "
-            f"{Difference(**against['accuracy']).verdict}."
+            f"- {part['title'][0].upper()}{part['title'][1:]}, fine-tuned ({mean['finetuned']:.3f})"
+            f": {found} an SVM on ranks ({mean['svm']:.3f})."
         )
-    lines += [
-        f"- {part['title'][0].upper()}{part['title'][1:]}, fine-tuned against an SVM on ranks: "
-        f"{Difference(**part['differences'][0]['auroc']).verdict}."
-        for part in tasks
-    ]
     return lines
+
+
+def _compared(difference: dict[str, float]) -> str:
+    """What the interval says, in words that go before the name of the other."""
+    if difference["low"] > 0:
+        return "better than"
+    return "worse than" if difference["high"] < 0 else "not told apart from"
 
 
 def _about_drawn(parts: list[dict[str, Any]], n: int) -> list[str]:

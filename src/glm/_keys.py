@@ -12,11 +12,7 @@ class _Keys:
     key: str
 
     def __post_init__(self) -> None:
-        if "/" in self.key:
-            raise ValueError(
-                f"{self.key!r} cannot be part of a slot's name: '/' makes a folder in h5ad and "
-                "zarr files, which could not be read again. Choose a name without it."
-            )
+        _check_key(self.key)
 
 
 @dataclass(frozen=True)
@@ -118,6 +114,9 @@ class PredictionKeys:
     key: str
     held_out: bool = False
 
+    def __post_init__(self) -> None:
+        _check_key(self.key)
+
     @property
     def label(self) -> str:
         """The predicted class or amount, and the record."""
@@ -142,6 +141,14 @@ class PredictionKeys:
     @property
     def record(self) -> str:
         return self.label
+
+
+def _check_key(key: str) -> None:
+    if "/" in key:
+        raise ValueError(
+            f"{key!r} cannot be part of a slot's name: '/' makes a folder in h5ad and zarr files, "
+            "which could not be read again. Choose a name without it."
+        )
 
 
 def _by(groupby: str | None) -> str:

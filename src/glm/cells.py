@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ def check_counts(
     depth = rules.find_depth(measures, summary, whole=not summary.n_fractional)
     found += [] if depth is None else [depth]
     _refuse(found)
-    _tell(found)
+    _tell([finding for finding in found if not _was_told(finding, adata, column, genes)])
     facts = {
         "counts": place.name,
         "gene_ids": column,
@@ -129,6 +129,17 @@ def _refuse(found: Sequence[Finding]) -> None:
     for finding in found:
         if finding.severity == "error":
             raise ValueError(str(finding))
+
+
+def _was_told(finding: Finding, adata: AnnData, column: str, genes: GeneMap) -> bool:
+    """Whether :func:`glm.pp.map_genes` said so of these columns: not again in every function."""
+    record = adata.uns.get(column)
+    return (
+        finding.topic == rules.REPEATED
+        and isinstance(record, Mapping)
+        and record.get("function") == "glm.pp.map_genes"
+        and record.get("n_columns_summed") == genes.n_shared
+    )
 
 
 def _tell(found: Sequence[Finding]) -> None:

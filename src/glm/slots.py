@@ -26,7 +26,22 @@ def make_record(**facts: Any) -> dict[str, Any]:
     from . import __version__
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return {_MARK: __version__, "written": made, **{k: plain(v) for k, v in facts.items()}}
+    return {_MARK: __version__, "written": made, **_storable(plain(facts))}
+
+
+def _storable(value: Any) -> Any:
+    """The same with names that files can hold: a slash would part a name into folders there."""
+    if isinstance(value, list):
+        return [_storable(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        safe = name.replace("/", "_")
+        while safe in found or (safe != name and safe in value):
+            safe += "_"
+        found[safe] = _storable(inner)
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -147,7 +147,7 @@ def test_101_a_notebook_after_cuda(monkeypatch, method):
         if method == "fork"
         else nullcontext()
     ):
-        _check_launch(SimpleNamespace(strategy=strategy))
+        _check_launch(SimpleNamespace(strategy=strategy, world_size=2))
 
 
 def test_101_no_such_strategy(train, refuses, tmp_path):

@@ -78,3 +78,16 @@ def test_nothing_to_draw(adata):
     adata.obs["kind"] = None
     with pytest.raises(ValueError, match="No row has both"):
         glm.pl.confusion(adata, "kind")
+
+
+def test_classes_are_named_as_fine_tuning_names_them():
+    """Whole numbers with gaps are fractions to pandas, and missing values may have become text."""
+    adata = glm.datasets.toy_cells(n_cells=6)
+    adata.obs["group"] = [1.0, 2.0, np.nan, 1.0, 2.0, 2.0]
+    adata.obs["group_geneformer"] = pd.Categorical(["1", "2", "1", "1", "2", "1"])
+    ax = glm.pl.confusion(adata, "group", show=False)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["1 (2)", "2 (3)"]
+    assert "5 cells: 80% right" in ax.get_title(loc="left")
+    adata.obs["group"] = ["1", "2", "nan", "", "2", "2"]
+    ax = glm.pl.confusion(adata, "group", show=False)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["1 (1)", "2 (3)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +199,20 @@ def test_published_dictionaries(named, test_data: Path):
         "ENSG00000136574",
     ]
     assert adata.uns["ensembl_id"]["n_in_vocabulary"] == 5
+
+
+def test_shared_genes_are_told_once(named, folder: Path, model: Model):
+    """By this function, not again by each that reads the cells; of other columns they are."""
+    adata = named(["GENE0", *model.vocabulary.ids])
+    with pytest.warns(GlmWarning, match="1 share a gene with an earlier column"):
+        glm.pp.map_genes(adata, folder)
+    adata.X = np.ones(adata.shape, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GlmWarning)
+        glm.tl.rank_encode(adata, folder)
+    assert adata.uns["rank_geneformer"]["n_columns_summed"] == 1
+    report = glm.pp.check(adata, folder)
+    assert any(finding.topic == "repeated genes" for finding in report.of("warning"))
+    twice = adata[:, [0, 1, 2, 2, *range(3, adata.n_vars)]].copy()
+    with pytest.warns(GlmWarning, match="2 columns share a gene"):
+        glm.tl.rank_encode(twice, folder)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 
 import glm
 from glm.tl._targets import read_target
@@ -244,6 +245,25 @@ def test_genes_are_split_and_written_to_var(kinds, finetune, tmp_path):
     assert not any(name.startswith("group_") for name in kinds.obs)
 
 
+def test_genes_that_the_model_does_not_know(kinds, finetune, tmp_path):
+    """Anywhere among the columns, at the end too: they are left out."""
+    unknown = AnnData(np.zeros((kinds.n_obs, 2), np.float32), obs=kinds.obs)
+    unknown.var_names = ["ENSG09999999998", "ENSG09999999999"]
+    unknown.var["group"] = "alpha"
+    several = anndata.concat([kinds, unknown], axis="var", merge="first")
+    finetune(several, target="group", out=tmp_path / "mine", epochs=1, test_share=0.2)
+    assert several.var["group_geneformer_fold"].notna().tolist() == [True] * 30 + [False] * 2
+
+
+def test_genes_of_raw_are_those_of_the_object(kinds, new_model, tmp_path):
+    """Labels stand at the columns of the object: in another order they would be other genes'."""
+    kinds.raw = kinds.copy()
+    turned = kinds[:, ::-1].copy()
+    with pytest.raises(ValueError, match="results for genes need the same ones"):
+        glm.tl.finetune(turned, new_model, target="group", out=tmp_path / "mine", use_raw=True)
+    assert not (tmp_path / "mine").exists()
+
+
 def test_columns_of_one_gene_agree(kinds, new_model):
     from glm.tl._targets import first_of_gene
 
@@ -312,6 +332,48 @@ def test_another_run_is_not_overwritten(kinds, finetune, tmp_path):
     assert (tmp_path / "a" / "config.json").read_bytes() == before
 
 
+def test_folds_of_another_run_are_refused_before_they_are_trained(
+    kinds, finetune, new_model, tmp_path
+):
+    finetune(kinds, target="kind", out=tmp_path / "mine", epochs=1)
+    with pytest.raises(ValueError, match="holds a run with another"):
+        glm.tl.finetune(
+            kinds[:-1].copy(), new_model, target="kind", out=tmp_path / "mine", folds=3, epochs=1,
+            learning_rate=0.005, tokens_per_batch=120,
+        )  # fmt: skip
+    assert not list((tmp_path / "mine" / "run").glob("fold_*"))
+
+
+def test_names_with_a_slash(kinds, finetune, tmp_path):
+    """Of classes and folds: a file keeps the record as it is. A key with one is refused."""
+    kinds.obs["kind"] = kinds.obs["kind"].cat.rename_categories({"alpha": "CD4+/CD25 T"})
+    kinds.obs["site"] = np.where(np.arange(90) % 2, "north/1", "north_1")
+    weights = {"CD4+/CD25 T": 2.0, "beta": 1.0, "gamma": 1.0}
+    options = {"target": "kind", "folds": "site", "class_weight": weights, "epochs": 1}
+    finetune(kinds, out=tmp_path / "mine", **options)
+    kinds.write_h5ad(tmp_path / "cells.h5ad")
+    record = anndata.read_h5ad(tmp_path / "cells.h5ad").uns[LABEL]
+    assert record["class_weight"] == {"CD4+_CD25 T": 2.0, "beta": 1.0, "gamma": 1.0}
+    assert set(record["metrics_of_fold"]) == {"north_1", "north_1_"}
+    assert list(record["labels"]) == ["CD4+/CD25 T", "beta", "gamma"]
+    with pytest.raises(ValueError, match="'my/key' cannot be part of a slot's name"):
+        glm.tl.finetune(kinds, target="kind", out=tmp_path / "b", key_added="my/key")
+
+
+@pytest.mark.parametrize("names", [["train", "test", "ood"], ["validation", "test"]])
+def test_parts_and_something_else(kinds, new_model, tmp_path, names):
+    """Three folds called train, test and ood are not what anybody means."""
+    kinds.obs["part"] = (names * 45)[:90]
+    with pytest.raises(ValueError, match=r"obs\['part'\] holds .*test.*: parts need 'train'"):
+        glm.tl.finetune(kinds, new_model, target="kind", out=tmp_path / "mine", folds="part")
+
+
+def test_a_fold_without_a_name(kinds, new_model, tmp_path):
+    kinds.obs["site"] = ["", "north", "south"] * 30
+    with pytest.raises(ValueError, match=r"30 of 89 .* empty text in adata\.obs\['site'\]"):
+        glm.tl.finetune(kinds, new_model, target="kind", out=tmp_path / "mine", folds="site")
+
+
 def test_a_bundle_is_not_overwritten(kinds, trained, new_model):
     folder = new_model.save(trained.spec.folder.parent / "other")
     with pytest.raises(ValueError, match="holds something else than a training run"):
@@ -375,3 +437,14 @@ def test_a_modality_and_a_view(kinds, finetune, tmp_path):
     with pytest.warns(glm.GlmWarning, match="could not be labelled"):
         glm.tl.predict(mdata, model, mod="rna")
     assert "kind_geneformer" in mdata["rna"].obs
+
+
+def test_amounts_are_learnt_further(kinds, finetune, tmp_path):
+    """A head that gives amounts in their unit goes on from there, and not from far off."""
+    options = {"target": "age", "test_share": 0.2}
+    once = finetune(kinds, out=tmp_path / "once", epochs=20, **options)
+    error = kinds.uns["age_geneformer_held_out"]["metrics"]["mean_absolute_error"]
+    options |= {"learning_rate": 1e-5, "overwrite": True}
+    finetune(kinds, once, out=tmp_path / "twice", epochs=1, **options)
+    further = kinds.uns["age_geneformer_held_out"]["metrics"]["mean_absolute_error"]
+    assert further == pytest.approx(error, rel=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import anndata
@@ -167,14 +168,39 @@ def test_classes_without_names_are_numbers(kinds, trained):
     ],
 )
 def test_amounts(kinds, trained, task, made):
-    """The same network read as one of amounts."""
-    spec = dataclasses.replace(trained.spec, task=task)
-    predict(kinds, dataclasses.replace(trained, spec=spec))
+    """The first output of the same network read as an amount."""
+    network = copy.deepcopy(trained.network)
+    network.classifier = torch.nn.Linear(network.classifier.in_features, 1)
+    first = {name: tensor[:1] for name, tensor in trained.network.classifier.state_dict().items()}
+    network.classifier.load_state_dict(first)
+    spec = dataclasses.replace(trained.spec, task=task, labels=("amount",))
+    predict(kinds, dataclasses.replace(trained, spec=spec, network=network.eval()))
     outputs, rows, _ = plain_outputs(trained, kinds)
     amounts = kinds.obs["kind_geneformer"]
     assert amounts.dtype == np.float32
     np.testing.assert_allclose(amounts.iloc[rows], made(outputs[:, 0]), rtol=1e-4, atol=1e-5)
     assert np.isnan(amounts.iloc[-1])
+
+
+def test_several_amounts_are_not_cut_to_the_first(kinds, trained):
+    spec = dataclasses.replace(trained.spec, task="regression")
+    with pytest.raises(ValueError, match=r"predicts 3 amounts \(alpha, beta.*a column holds one"):
+        glm.tl.predict(kinds, dataclasses.replace(trained, spec=spec))
+
+
+def test_a_bundle_that_was_trained_again_replaces_its_predictions(kinds, trained):
+    """By its name, without overwrite=; another name is refused."""
+    predict(kinds, trained)
+    again = copy.deepcopy(trained.network)
+    with torch.no_grad():
+        again.classifier.bias.add_(torch.tensor([100.0, 0.0, 0.0]))
+    again = dataclasses.replace(trained, network=again, weights_sha256="1" * 64)
+    predict(kinds, again)
+    assert set(kinds.obs["kind_geneformer"].dropna()) == {"alpha"}
+    assert kinds.uns["kind_geneformer"]["weights_sha256"] == "1" * 64
+    named = dataclasses.replace(again, spec=dataclasses.replace(again.spec, name="another"))
+    with pytest.raises(ValueError, match=r"already holds the result of kinds.*overwrite=True"):
+        glm.tl.predict(kinds, named)
 
 
 def test_labels_of_which_any_may_be(kinds, trained):

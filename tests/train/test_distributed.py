@@ -13,10 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 
 import glm
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
+TORCHRUN_SCRIPT = Path(__file__).with_name("under_torchrun.py")
 N_ROWS, N_HELD_OUT, EPOCHS = 37, 11, 2
 
 
@@ -105,3 +107,74 @@ def test_one_has_a_loss_that_is_not_finite_and_all_stop(run):
     assert "The loss is nan in step 3, epoch 1, for the batch of sentences" in errors
     assert "in this process or another" in errors
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+# ---- started by torchrun ------------------------------------------------------------------------
+
+
+def run_script(folder: Path, *options: str, n_processes: int) -> tuple[int, str]:
+    """Exit code and stderr of the script, in processes that torchrun starts or by itself."""
+    starter = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+    process = subprocess.Popen(
+        [
+            sys.executable, *(starter if n_processes > 1 else []), str(TORCHRUN_SCRIPT),
+            str(folder), *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(glm.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        pytest.fail("the processes hung")
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process_does(tmp_path: Path):
+    """The losses and weights of one process that accumulates the same batches."""
+    for name, n in (("together", 2), ("alone", 1)):
+        code, errors = run_script(tmp_path / name, str(n), n_processes=n)
+        assert code == 0, errors
+    ours, theirs = (
+        torch.load(tmp_path / f"{name}-weights.pt", weights_only=True)
+        for name in ("together", "alone")
+    )
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5)
+    two, one = history(tmp_path / "together"), history(tmp_path / "alone")
+    assert len(one) > 2
+    pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_torchrun_without_devices_is_refused(tmp_path: Path):
+    """Else each process would train by itself, and write into the folder of the other."""
+    code, errors = run_script(tmp_path / "run", n_processes=2)
+    assert code != 0
+    assert "torchrun started 2 processes, and each would train by itself" in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_without_devices_is_told(train, new_model, tmp_path, monkeypatch):
+    """The same, without starting processes."""
+    told = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    told |= {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"torchrun started 2 processes.*pass devices="):
+        train(new_model(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp_cpu_offload", FSDPStrategy()], ids=str)
+def test_shards_are_for_gpus(train, new_model, tmp_path, strategy):
+    """torch refuses to shard on a CPU ("FSDP needs a non-CPU accelerator device")."""
+    with pytest.raises(ValueError, match=r"'fsdp' cuts .* CUDA GPUs.*strategy='ddp'"):
+        train(new_model(), tmp_path / "run", strategy=strategy, devices=2)
+    assert not (tmp_path / "run").exists()

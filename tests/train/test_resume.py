@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import glm
@@ -171,6 +172,7 @@ def test_another_recipe_is_refused(train, new_model, begun):
         ({"model": {"n_genes": 31}}, r"objective\.vocabulary .*; another shape\.vocab_size"),
         ({"share": 0.2}, r"another objective\.share \(0\.3 there, 0\.2 here\)"),
         ({"precision": "bf16-mixed"}, r"another recipe\.precision"),
+        ({"gradient_clip_algorithm": "value"}, r"trainer\.gradient_clip_algorithm"),
         ({"accumulate_grad_batches": 2}, r"trainer\.accumulate_grad_batches \(1 there, 2 here\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -186,6 +188,38 @@ def test_other_facts_are_refused(train, new_model, sentences, begun, changes, me
         options["objective"] = MaskedTokens(model.vocabulary, share=changes.pop("share"))
     with pytest.raises(ValueError, match=message):
         train(model, begun, **options, **changes)
+
+
+def test_other_weights_that_no_file_holds_are_refused(train, new_model, tmp_path):
+    """Drawn or just trained: nothing but the weights themselves tells them apart."""
+    drawn, other = (replace(new_model(seed=s), weights_sha256="unsaved") for s in (0, 1))
+    train(drawn, tmp_path, max_epochs=1)
+    with pytest.raises(ValueError, match="a run with another weights"):
+        train(other, tmp_path, max_epochs=1)
+    train(drawn, tmp_path, max_epochs=1)
+
+
+@pytest.mark.parametrize("per_step", [1, 2])
+def test_stopped_by_time_in_the_middle_of_an_epoch(
+    train, new_model, sentences, tmp_path, watch, assert_equal, per_step
+):
+    """A limit on the time ends a call and not the epoch: the next call does the rest of it."""
+
+    class TimeIsUp(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            if (trainer.current_epoch, batch_idx) == (1, 2):
+                trainer.should_stop = True
+
+    options = {"held_out": sentences, "log_every_n_steps": 1, "batches_per_step": per_step}
+    whole = train(new_model(), tmp_path / "whole", **options)
+    first, second = watch(), watch()
+    train(new_model(), tmp_path / "cut", callbacks=[first, TimeIsUp()], **options)
+    assert first.batches[-1][0] == 1  # and its last step is whole
+    resumed = train(new_model(), tmp_path / "cut", callbacks=[second], **options)
+    for epoch in range(3):
+        batches = [some for e, some in [*first.batches, *second.batches] if e == epoch]
+        assert sorted(row for some in batches for row in some) == list(range(len(sentences)))
+    assert_equal(resumed.model, whole.model)
 
 
 def test_the_folder_says_what_it_holds(begun):

@@ -9,10 +9,19 @@ from __future__ import annotations
 from .cells import find_depth, find_empty, find_totals, find_truncation
 from .coverage import find_coverage, find_subset
 from .gather import about_counts, about_names, about_values
-from .names import find_dates, find_id_system, find_kinds, find_renamed, find_summed, may_be_symbols
+from .names import (
+    REPEATED,
+    find_dates,
+    find_id_system,
+    find_kinds,
+    find_renamed,
+    find_summed,
+    may_be_symbols,
+)
 from .values import describe_values, find_bad_values, looks_log_normalized
 
 __all__ = [
+    "REPEATED",
     "about_counts",
     "about_names",
     "about_values",

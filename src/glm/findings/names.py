@@ -12,6 +12,9 @@ from ..genes import GeneMap, resolve_names
 from ..models.vocabulary import GeneVocabulary
 from ..report import Finding
 
+REPEATED = "repeated genes"
+"""Topic of the finding that columns share a gene."""
+
 # Ids are looked at as symbols too where more than this share of them is unknown ...
 _UNKNOWN_SHARE = 0.05
 # ... and the object is taken to hold symbols where it is more than this one.
@@ -101,7 +104,7 @@ def find_summed(labels: Sequence[str], genes: GeneMap) -> Finding | None:
     shared = first_names(genes.shared_names(labels))
     several = genes.n_shared > 1
     return Finding(
-        "repeated genes",
+        REPEATED,
         "warning",
         f"{counted(genes.n_shared, 'column')} {'share' if several else 'shares'} a gene with an "
         f"earlier one and {'are' if several else 'is'} summed into it ({shared}).",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._keys import PredictionKeys
+from .._labels import read_labels
 from .._messages import first_names
 
 if TYPE_CHECKING:
@@ -83,17 +84,20 @@ def read_predictions(
             f"{keys.label!r} holds {predicted.dtype} and no classes: amounts are compared in a "
             "scatter plot."
         )
-    both = (predicted.notna() & table[true_column].notna()).to_numpy()
+    # As fine-tuning read them: what is no label there is no class here.
+    true_names, true_places = read_labels(table[true_column], repr(true_column))
+    both = predicted.notna().to_numpy() & (true_places >= 0)
     if not both.any():
         raise ValueError(f"No row has both {true_column!r} and {keys.label!r}.")
     names = [str(name) for name in predicted.cat.categories]
-    true_names = table[true_column][both].astype(str)
-    classes = names + sorted(set(true_names) - set(names))
+    occurring = {true_names[i] for i in np.unique(true_places[both])}
+    classes = names + sorted(occurring - set(names))
     place = {name: i for i, name in enumerate(classes)}
+    renumbered = np.array([place.get(name, -1) for name in true_names], np.int64)
     return Judged(
         classes,
-        np.array([place[name] for name in true_names], np.int64),
-        np.array([place[name] for name in predicted[both].astype(str)], np.int64),
+        renumbered[true_places[both]],
+        predicted.cat.codes.to_numpy()[both].astype(np.int64),
         _column(table, keys.confidence, both),
         keys.held_out,
         what,

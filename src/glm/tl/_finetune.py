@@ -13,6 +13,7 @@ from ..models.bundle import Model, load
 from ..models.reads import gene_vocabulary
 from ..models.registry import get
 from ._finetune_job import Job, Result, prepare, train_all
+from ._gene_axis import check_same_genes
 from ._parts import Wish
 from ._prediction_slots import Predictions
 from ._targets import Axis, Kind, read_target
@@ -195,6 +196,8 @@ def finetune(
         gene_ids=gene_ids,
         log_normalized=log_normalized,
     )
+    if learnt.axis == "var":
+        check_same_genes(adata, use_raw)
     said = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     said["tokens_per_batch"] = tokens_per_batch
     job = prepare(adata, counts, learnt, wish, spec, recipe, folder, said)
@@ -245,11 +248,14 @@ def _report(job: Job, found: Result, name: str) -> None:
     tested = f"tested on {job.facts['n_test']:,}: {scores}" if found.metrics else "not tested"
     target = job.target
     logger.info(
-        "trained %s on %s %s of %s classes; %s",
+        "trained %s on %s %s%s; %s",
         name,
         f"{job.facts['n_train']:,}",
         target.what,
-        len(target.labels),
+        {
+            "classes": f" of {len(target.labels)} classes",
+            "multi_label": f" with {len(target.labels)} labels",
+        }.get(target.kind, ""),
         tested,
     )
     if target.axis == "obs" and not target.known.all():

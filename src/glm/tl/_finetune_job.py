@@ -136,39 +136,39 @@ def prepare(
         columns = readable_columns(counts)
         places = place_of_token(counts, columns)
         column_of_token = np.where(places >= 0, columns[places], -1)
-        division = divide_rows(adata, target, _read(cells.sentences.tokens, column_of_token), wish)
+        read = _read(cells.sentences.tokens, column_of_token, adata.n_vars)
+        division = divide_rows(adata, target, read, wish)
         task = GeneTask(cells, target, column_of_token, plan)
     logging = {"log_every_n_steps": log_interval(chosen, **size)}
     return Job(task, division, chosen, readable, logging)
 
 
-def _read(tokens: np.ndarray, column_of_token: np.ndarray) -> np.ndarray:
+def _read(tokens: np.ndarray, column_of_token: np.ndarray, n_columns: int) -> np.ndarray:
     """bool, one a column: whether its gene is in any sentence."""
-    n_columns = int(column_of_token.max(initial=-1)) + 1
+    there = np.zeros(column_of_token.size, bool)
+    there[tokens] = True
+    columns = column_of_token[there]
     seen = np.zeros(n_columns, bool)
-    n_of_token = np.bincount(tokens, minlength=column_of_token.size)
-    columns = column_of_token[n_of_token > 0]
     seen[columns[columns >= 0]] = True
     return seen
 
 
 def train_all(job: Job, start: Model, tuning: Tuning, folder: Path) -> Result:
-    """Train the model that is kept, and of several folds one for each."""
+    """Train the model that is kept, and of several folds one for each.
+
+    The kept one comes first: if its folder holds another run, that is told before hours of folds.
+    """
     task, division = job.task, job.division
     target = job.target
     outputs = np.full((len(target.values), len(target.labels)), np.nan, np.float32)
     of_fold: dict[str, dict[str, float]] = {}
-    kept: Tuned | None = None
-    for number, (name, parts) in enumerate(division.parts.items(), 1):
-        inside = folder / RUN / f"fold_{number}" if name else folder / RUN
-        tuned = tune(task, start, parts, tuning, inside)
+    kept = tune(task, start, division.final, tuning, folder / RUN)
+    outputs[division.final.test] = kept.outputs
+    folds = {name: parts for name, parts in division.parts.items() if name}
+    for number, (name, parts) in enumerate(folds.items(), 1):
+        tuned = tune(task, start, parts, tuning, folder / RUN / f"fold_{number}")
         outputs[parts.test] = tuned.outputs
-        if name:
-            of_fold[name] = score(target, parts.test, tuned.outputs)
-            logger.info("fold %s of %s is done", number, len(division.parts))
-        else:
-            kept = tuned
-    if kept is None:
-        kept = tune(task, start, division.final, tuning, folder / RUN)
+        of_fold[name] = score(target, parts.test, tuned.outputs)
+        logger.info("fold %s of %s is done", number, len(folds))
     tested = np.flatnonzero(np.isfinite(outputs).all(axis=1))
     return Result(kept, outputs, score(target, tested, outputs[tested]), of_fold)

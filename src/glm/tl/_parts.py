@@ -142,11 +142,23 @@ def _read_folds(
     assert found is not None  # a column was named
     values = getattr(adata, axis)[column].iloc[rows].astype("category")
     labels = [str(name) for name in values.cat.remove_unused_categories().cat.categories]
+    nameless = np.array([not label.strip() for label in labels])[found]
+    if nameless.any():
+        raise ValueError(
+            f"{share(int(nameless.sum()), rows.size)} rows have an empty text in "
+            f"adata.{axis}[{column!r}]: name their fold, or leave them out."
+        )
     parts = [_NAMES.get(label.lower()) for label in labels]
     if all(parts) and "train" in parts:
         names = [str(part) for part in dict.fromkeys(parts)]
         renumbered = np.array([names.index(str(part)) for part in parts])
         return renumbered[found], names
+    if any(parts):
+        raise ValueError(
+            f"adata.{axis}[{column!r}] holds {first_names(labels, 8)}: parts need 'train' and else "
+            "only 'validation' and 'test', and folds are called otherwise. Leave the other rows "
+            "out, or rename the folds."
+        )
     return found, labels
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ._targets import Axis, Kind
 
 
+_AMOUNTS = ("regression", "counts", "counts_log")
+
+
 def predict(
     adata: AnnData | MuData,
     model: str | Path | Model,
@@ -80,7 +83,8 @@ def predict(
     key_added
         Name in the slots; by default the system's name, ``"geneformer"``.
     overwrite
-        Replace what another model or the user put into the slots.
+        Replace what another model or the user put into the slots. Models are told apart by name
+        here, so a bundle that was trained again in its folder replaces its own predictions.
     copy
         Return a copy instead of writing into ``adata``.
     dry_run
@@ -229,6 +233,11 @@ def _check_head(spec: ModelSpec) -> Axis:
         raise ValueError(
             f"{spec.name} has no classes to predict (its head is {spec.head!r}): teach it some "
             "with glm.tl.finetune, or pass the folder of a model that was fine-tuned."
+        )
+    if spec.task in _AMOUNTS and len(spec.labels) > 1:
+        raise ValueError(
+            f"{spec.name} predicts {len(spec.labels)} amounts ({first_names(spec.labels)}), and a "
+            "column holds one: train a model for each."
         )
     return "obs" if spec.head == "cells" else "var"
 

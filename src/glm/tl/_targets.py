@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .._labels import read_labels
 from .._messages import first_names, share
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ Kind = Literal["classes", "multi_label", "regression", "counts"]
 Axis = Literal["obs", "var"]
 
 _KINDS = ("classes", "multi_label", "regression", "counts")
-# What is written where nothing is known; the last two are missing values that were made text.
-_NO_LABEL = ("", "nan", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -166,26 +165,8 @@ def _kind_of(column: pd.Series, title: str) -> Kind:
 
 
 def _read_classes(column: pd.Series, name: str, axis: Axis, rows: pd.Index) -> Target:
-    import pandas as pd
-
     title = f"adata.{axis}[{name!r}]"
-    if pd.api.types.is_float_dtype(column.dtype):
-        column = _whole(column, title)
-    # By name, never by the code of a category: codes change when an object is sliced.
-    try:
-        categorical = column.astype("category").cat.remove_unused_categories()
-    except TypeError as error:
-        raise TypeError(f"{title} holds values that are no labels ({error}).") from error
-    by_place = [str(label) for label in categorical.cat.categories]
-    repeated = sorted({label for label in by_place if by_place.count(label) > 1})
-    if repeated:
-        raise ValueError(
-            f"{title} has different labels of the same name ({first_names(repeated)}). Rename them."
-        )
-    labels = [label for label in by_place if label.strip() not in _NO_LABEL]
-    place = {label: i for i, label in enumerate(labels)}
-    renumbered = np.array([place.get(label, -1) for label in by_place] + [-1], np.int64)
-    values = renumbered[categorical.cat.codes.to_numpy()]
+    labels, values = read_labels(column, title)
     if len(labels) < 2:
         what = "cells" if axis == "obs" else "genes"
         n = int((values >= 0).sum())
@@ -194,16 +175,6 @@ def _read_classes(column: pd.Series, name: str, axis: Axis, rows: pd.Index) -> T
             f"{title} has {found} in {share(n, len(rows))} {what}; expected at least two classes."
         )
     return Target(name, axis, "classes", tuple(labels), values)
-
-
-def _whole(column: pd.Series, title: str) -> pd.Series:
-    known = column.dropna()
-    if (known % 1 != 0).any():
-        raise ValueError(
-            f"{title} holds fractions ({column.dtype}), expected names of classes. Cut it into "
-            "classes first, for example with pandas.cut, or pass kind='regression'."
-        )
-    return column.astype("Int64")
 
 
 def _read_amounts(column: pd.Series, name: str, axis: Axis, rows: pd.Index, kind: Kind) -> Target:

@@ -6,6 +6,7 @@ AnnData.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,6 +106,14 @@ class Scale:
         amounts = target.values[rows].astype(np.float64)
         return cls(float(amounts.mean()), float(amounts.std()) or 1.0)
 
+    def start(self, model: Model) -> Model:
+        """The model to start from: a head that gives amounts in their unit gives learnt ones."""
+        if model.spec.task != "regression" or self == Scale():
+            return model
+        network = copy.deepcopy(_head(model))
+        rescale_head(network, 1 / self.spread, -self.mean / self.spread)
+        return dataclasses.replace(model, network=network)
+
     def apply(self, target: Target) -> np.ndarray:
         """The target's values as a network is to learn them."""
         if target.kind != "regression":
@@ -121,7 +130,7 @@ def tune(task: Task, start: Model, parts: Parts, tuning: Tuning, folder: Path) -
     train = task.training(parts.train, scale)
     with advising(folder):
         fitted = fit(
-            start,
+            scale.start(start),
             make_objective(task, train, tuning.class_weight),
             train,
             recipe=tuning.recipe,

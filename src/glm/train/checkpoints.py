@@ -103,6 +103,8 @@ class Keeper(Checkpoint):
         self.best: float | None = None
         self.n_worse = 0
         self._saved_at = time.monotonic()
+        self._cut = False  # a limit on the time ends this call within an epoch
+        self._put_off = False  # and within a step, which is finished first
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run compares with."""
@@ -121,12 +123,24 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        is_last, per_step = trainer.is_last_batch, trainer.accumulate_grad_batches
+        within_step = not is_last and (batch_idx + 1) % per_step > 0
+        self._put_off_stop(trainer, within_step=within_step)
         # Between the batches of a step there is no state to go on from, and after the last batch
         # of an epoch what is measured there is still to come.
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
+        self._cut = trainer.should_stop and not is_last
+        if within_step or is_last:
             return
-        if module.stopping or self._is_due(trainer):
+        if module.stopping or self._cut or self._is_due(trainer):
             self._save(trainer, trainer.current_epoch, batch_idx + 1)
+
+    def _put_off_stop(self, trainer: pl.Trainer, *, within_step: bool) -> None:
+        """A limit on the time, or a callback, ends a call after a step and not within."""
+        if within_step:
+            self._put_off |= trainer.should_stop
+            trainer.should_stop = False
+        elif self._put_off:
+            self._put_off, trainer.should_stop = False, True
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
@@ -136,11 +150,13 @@ class Keeper(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         value = trainer.callback_metrics.get(self.name)
-        if value is not None and not trainer.sanity_checking:
+        # Where the rest of an epoch is left to the next call, that measures it.
+        if value is not None and not trainer.sanity_checking and not self._cut:
             self._compare(trainer, float(value))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self._save(trainer, trainer.current_epoch + 1, 0)
+        if not self._cut:
+            self._save(trainer, trainer.current_epoch + 1, 0)
         if module.stopping:
             raise Stopped
 

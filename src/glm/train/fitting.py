@@ -123,7 +123,8 @@ def fit(
     **trainer_options
         Anything that ``pytorch_lightning.Trainer`` takes: ``devices=``, ``num_nodes=``,
         ``strategy=``, ``precision=``, ``accumulate_grad_batches=``, ``logger=`` (in addition to the
-        CSV), ...
+        CSV), ... Under ``torchrun``, ``devices`` and ``num_nodes`` are those it was started with.
+        ``strategy="fsdp"``, which cuts the weights into shards, is for CUDA GPUs only.
 
     Returns
     -------

@@ -7,6 +7,20 @@ from typing import Literal
 
 from ..models.registry import get
 
+_LEAST = {
+    "warmup": 0,
+    "weight_decay": 0,
+    "gradient_clip": 0,
+    "seed": 0,
+    "min_tokens": 0,
+    "batches_per_step": 1,
+    "tokens_per_batch": 1,
+    "rows_per_batch": 1,
+    "max_epochs": 1,
+    "max_steps": 1,
+}
+"""Fields of a recipe and the least that each can be."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -70,9 +84,10 @@ class Recipe:
             raise ValueError(
                 "A recipe has neither max_epochs nor max_steps: training would not end."
             )
-        for name, least in (("warmup", 0), ("weight_decay", 0), ("batches_per_step", 1)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}.")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} is {value}; expected at least {least}.")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate is {self.learning_rate}; expected more than 0.")
         if self.schedule not in ("linear", "constant"):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 
 from .._atomic import replacing
 from ..models.bundle import Model
@@ -74,7 +75,7 @@ def facts_of(
         "objective": objective,
         "shape": model.spec.shape,
         "vocabulary": model.vocabulary.sha256,
-        "weights": model.weights_sha256,
+        "weights": _weights(model),
         "data": training.train.fingerprint,
         "held_out": None if held_out is None else held_out.fingerprint,
         "trainer": {
@@ -82,11 +83,26 @@ def facts_of(
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
             "precision": str(trainer.precision),
             "gradient_clip_val": trainer.gradient_clip_val,
+            "gradient_clip_algorithm": trainer.gradient_clip_algorithm,
             "max_epochs": trainer.max_epochs,
             "max_steps": trainer.max_steps,
             "limit_train_batches": trainer.limit_train_batches,
+            "limit_val_batches": trainer.limit_val_batches,
+            "val_check_interval": trainer.val_check_interval,
+            "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
         },
     }
+
+
+def _weights(model: Model) -> str:
+    """The hash of the weights; of a model that no file holds (drawn, just trained) it is made."""
+    if model.weights_sha256 != "unsaved":
+        return model.weights_sha256
+    digest = hashlib.sha256()
+    for name, tensor in model.network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def plain(value: Any) -> Any:

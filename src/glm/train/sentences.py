@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_TAKEN_TOGETHER = 4096  # sentences that are copied at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
@@ -85,16 +87,21 @@ class Sentences:
     def subset(self, chosen: np.ndarray) -> Sentences:
         """The chosen sentences (by number), in that order, with their targets and factors."""
         chosen = np.arange(len(self))[chosen]
-        places = self.places(chosen)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64)
         targets = self.targets
         if targets is not None:
-            targets = targets[places if len(targets) == self.tokens.size else chosen]
-        return Sentences(
-            self.tokens[places],
-            np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64),
-            targets,
-            None if self.factors is None else self.factors[places],
-        )
+            of_tokens = len(targets) == self.tokens.size
+            targets = self._taken(targets, chosen, offsets) if of_tokens else targets[chosen]
+        factors = None if self.factors is None else self._taken(self.factors, chosen, offsets)
+        return Sentences(self._taken(self.tokens, chosen, offsets), offsets, targets, factors)
+
+    def _taken(self, values: np.ndarray, chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Values of the chosen sentences' tokens, some at a time: places are wider than tokens."""
+        found = np.empty((int(offsets[-1]), *values.shape[1:]), values.dtype)
+        for first in range(0, chosen.size, _TAKEN_TOGETHER):
+            some = chosen[first : first + _TAKEN_TOGETHER]
+            found[offsets[first] : offsets[first + some.size]] = values[self.places(some)]
+        return found
 
     @property
     def fingerprint(self) -> str:

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.strategies import FSDPStrategy
 
 from .._messages import warn
 from .._run_log import LOG
@@ -56,6 +58,7 @@ def make_trainer(
         "use_distributed_sampler": False,
         "reload_dataloaders_every_n_epochs": 1,  # each epoch has its own batches
     }
+    _refuse_sharding_on_cpu(options)
     try:
         trainer = pl.Trainer(**{**defaults, **options, **ours})
     except (MisconfigurationException, TypeError) as error:
@@ -67,8 +70,28 @@ def make_trainer(
     return trainer
 
 
+def _refuse_sharding_on_cpu(options: dict[str, Any]) -> None:
+    """Sharded weights (FSDP) need a GPU: both Lightning and torch refuse a CPU."""
+    strategy = options.get("strategy")
+    sharded = isinstance(strategy, FSDPStrategy) or str(strategy).startswith("fsdp")
+    on_cpu = options.get("accelerator", "auto") == "cpu" or not torch.cuda.is_available()
+    if sharded and on_cpu:
+        raise ValueError(
+            "strategy='fsdp' cuts the weights into shards on CUDA GPUs, and none is to be used "
+            "here: torch cannot do so on a CPU. Pass strategy='ddp', which gives the same steps."
+        )
+
+
 def _check_launch(trainer: pl.Trainer) -> None:
-    """Processes forked from one that has used CUDA cannot use it: say so before they try."""
+    """Refuse processes that would not train together, or could not train at all."""
+    elastic = TorchElasticEnvironment
+    if trainer.world_size == 1 and elastic.detect() and (n := elastic().world_size()) > 1:
+        raise ValueError(
+            f"torchrun started {n} processes, and each would train by itself, in the same folder: "
+            "pass devices= (processes of a machine) and num_nodes= (machines) as torchrun has "
+            "them."
+        )
+    # Processes forked from one that has used CUDA cannot use it: say so before they try.
     method = getattr(trainer.strategy.launcher, "_start_method", "")
     on_cuda = trainer.strategy.root_device.type == "cuda"
     if method in ("fork", "forkserver") and on_cuda and torch.cuda.is_initialized():
