@@ -25,6 +25,7 @@ import layers
 import long_runs
 import million
 import rank
+import regions
 import tokens
 import train
 
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "attention": attention.main,
     "long_runs": long_runs.main,
     "million": million.main,
+    "regions": regions.main,
     "train": train.main,
     "choosing": choosing.main,
     "layers": layers.main,

@@ -13,11 +13,12 @@ In float32 both must agree to 1e-4 on every region. Each round takes other regio
 run one after the other in it, so that slow spells of the machine fall on all of them. ``glm`` in
 bfloat16 is compared with ``transformers`` in float32 (what its users run on a CPU) and in bfloat16.
 
-10,000 regions with the shape and pooling (mean) of the bundled models, 2,000 of them with the first
-vector, which saves ``glm`` most of the last layer; of the published shapes, which are sixty times
-as much work, a sample with their authors' pooling (first vector). Weights are random (LayerNorms too), the genome is random, and byte pairs
-are learnt from it, so that tokens have the length they have in real DNA (some four bases). Also
-told: what the tokenizers take alone, and what ``glm`` takes for everything but the model.
+10,000 regions with the shape and pooling (mean) of the bundled models; 2,000 with the first vector,
+which saves ``glm`` most of the last layer; of the published shapes, which are sixty times as much
+work, a sample with their authors' pooling (first vector). Weights are random (LayerNorms too), the
+genome is random, and byte pairs are learnt from it, so that tokens have the length they have in
+real DNA (some four bases). Also told: what the tokenizers take alone, and what ``glm`` takes for
+everything but the model.
 
 Run it with ``python benchmarks/regions.py``, or with a number of regions.
 """

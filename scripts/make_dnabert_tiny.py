@@ -12,8 +12,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from dna_tiny.making import new_model, options_of, started
 from dna_tiny.making import make as make_bundle
+from dna_tiny.making import new_model, options_of, started
 from dna_tiny.starts import kmer_start
 from dna_tiny.text import Text
 
@@ -23,6 +23,7 @@ from glm.train import KmerSpans
 NAME = "dnabert-tiny"
 K = 6
 BASES_AN_EPOCH = 550_000
+EPOCHS = 12
 NOTE = (
     "A small model for examples and tests, trained for some minutes on 17 million bases: not for "
     "research."
@@ -47,7 +48,7 @@ def build(text: Text) -> Model:
 
 def main() -> None:
     make_bundle(
-        options_of(__doc__.split("\n")[0], NAME),
+        options_of(__doc__.split("\n")[0], NAME, epochs=EPOCHS),
         build,
         lambda model: KmerSpans(model.vocabulary, k=K),
         bases_an_epoch=BASES_AN_EPOCH,

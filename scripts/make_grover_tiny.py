@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from dna_tiny.making import new_model, options_of, started
 from dna_tiny.making import make as make_bundle
+from dna_tiny.making import new_model, options_of, started
 from dna_tiny.starts import pair_start
 from dna_tiny.text import Text
 
@@ -23,6 +23,7 @@ from glm.train import MaskedTokens
 NAME = "grover-tiny"
 N_MERGES = 600
 BASES_AN_EPOCH = 2_200_000
+EPOCHS = 8
 MASK_SHARE = 0.15
 NOTE = (
     "A small model for examples and tests, its 600 merges learnt from and trained for some minutes "
@@ -49,7 +50,7 @@ def build(text: Text) -> Model:
 
 def main() -> None:
     make_bundle(
-        options_of(__doc__.split("\n")[0], NAME),
+        options_of(__doc__.split("\n")[0], NAME, epochs=EPOCHS),
         build,
         lambda model: MaskedTokens(
             model.vocabulary, share=MASK_SHARE, as_mask=0.8, as_random=0.2, other=True

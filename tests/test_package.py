@@ -37,7 +37,7 @@ ROOMS = (
     ("encode",),
     ("models",),
     ("report",),
-    ("genes", "place", "findings", "cells"),
+    ("genes", "place", "findings", "cells", "locate"),
     ("engine",),
     ("slots",),
     ("train",),

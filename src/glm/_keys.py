@@ -104,6 +104,54 @@ class AttentionKeys(_Keys):
 
 
 @dataclass(frozen=True)
+class RegionKeys:
+    """Columns of ``obs`` or ``var`` that hold regions, and their record."""
+
+    axis: str
+    chrom: str = "chrom"
+    start: str = "start"
+    end: str = "end"
+    strand: str = "strand"
+    genome: str = "genome"
+    transcript: str = "tss_transcript"
+
+    @property
+    def record(self) -> str:
+        return f"regions_{self.axis}"
+
+
+@dataclass(frozen=True)
+class SequenceKeys(_Keys):
+    """Columns of ``obs`` or ``var`` with what regions' sequences are made of, under ``key``."""
+
+    axis: str
+
+    @property
+    def gc(self) -> str:
+        return f"{self.key}_gc"
+
+    @property
+    def n_cpg(self) -> str:
+        return f"{self.key}_n_cpg"
+
+    @property
+    def cpg(self) -> str:
+        return f"{self.key}_cpg"
+
+    @property
+    def n_share(self) -> str:
+        return f"{self.key}_n_share"
+
+    @property
+    def ok(self) -> str:
+        return f"{self.key}_ok"
+
+    @property
+    def record(self) -> str:
+        return f"{self.key}_{self.axis}"
+
+
+@dataclass(frozen=True)
 class PredictionKeys:
     """Slots of what is predicted of ``target`` under ``key``.
 

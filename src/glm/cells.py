@@ -210,11 +210,11 @@ def check_anndata(adata: Any, *, copy: bool = False) -> None:
             "each. Was everything filtered out?"
         )
     if adata.isbacked:
-        _check_backed(adata, copy)
+        check_backed(adata, copy)
 
 
-def _check_backed(adata: AnnData, copy: bool) -> None:
-    """Counts are read from the file block by block; results stay in memory, beside it."""
+def check_backed(adata: AnnData, copy: bool) -> None:
+    """Refuse to write into files: what is in them is read, and results stay in memory."""
     in_memory = "adata.to_memory() makes an object in memory."
     if copy:
         raise ValueError(f"copy=True cannot copy an object that is backed by a file; {in_memory}")

@@ -72,11 +72,12 @@ def check_free(
     model: str,
     overwrite: bool,
     weights_sha256: str | None = None,
+    way: str = "Pass another key_added, or overwrite=True to replace it.",
 ) -> None:
     """Refuse slots that hold something other than an earlier result of the same model.
 
     The name tells; and, where they are known, the weights, since folders of different models may
-    have the same name.
+    have the same name. ``way`` is what a message says can be done.
 
     Raises
     ------
@@ -100,10 +101,7 @@ def check_free(
             holds = f"the result of other weights that were called {model} too (sha256 {there})"
         else:
             holds = f"the result of {record['model']}" if mine else "something glm did not write"
-        raise ValueError(
-            f"adata.{attribute}[{name!r}] already holds {holds}. Pass another key_added, or "
-            "overwrite=True to replace it."
-        )
+        raise ValueError(f"adata.{attribute}[{name!r}] already holds {holds}. {way}")
 
 
 def write(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -126,3 +129,12 @@ def test_a_slice_with_steps_is_read_as_it_stands():
 def test_what_is_refused(codes, offsets, options, error, message):
     with pytest.raises(error, match=message):
         kmer_tokens_many(codes, np.array(offsets), **options)
+
+
+@pytest.mark.parametrize("name", ["bpe", "bpe_learn", "kmer", "spans", "token_table"])
+def test_examples_run(name):
+    """Those of encodings, which no table of public names holds."""
+    module = importlib.import_module(f"glm.encode.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import warnings
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -208,7 +212,9 @@ def made_up_hg38(multiome, tmp_path_factory):
         for chrom, own in places.items():
             length = BUILDS["hg38"].lengths[chrom[3:]]
             known = merged([(max(a, 0), min(b, length)) for a, b in own])
-            gaps = list(zip([0, *(b for _, b in known)], [*(a for a, _ in known), length]))
+            gaps = list(
+                zip([0, *(b for _, b in known)], [*(a for a, _ in known), length], strict=True)
+            )
             gaps = [(a, b) for a, b in gaps if b > a]
             head = [length, len(gaps), *(a for a, _ in gaps), *(b - a for a, b in gaps), 0, 0]
             file.seek(index)
@@ -257,17 +263,110 @@ def test_41_a_real_multiome(multiome, made_up_hg38, dnabert):
     counted = np.asarray(atac.X.sum(axis=1)).ravel() > 0
     np.testing.assert_array_equal(atac.obs["dnabert_peaks_ok"], counted)
     assert not both["rna"].varm
-    with pytest.raises(ValueError, match="hg19"):
-        lengths = {f"chr{n}": size for n, size in BUILDS["hg19"].lengths.items()}
-        glm.tl.embed(both, dnabert, mod="atac", genome=_Named(made_up_hg38, lengths))
 
 
-class _Named(glm.Genome):
-    """The same file under hg19's name, without 3 GB of another."""
+def test_66_the_multiome_says_which_genome_it_is_of(multiome, dnabert, refuses):
+    """``genome`` is GRCh38 in its columns; hg19 is told from its chromosomes' lengths."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, BUILDS["hg19"].lengths["21"]).astype(np.uint8)
+    genome = glm.Genome({"chr21": codes})
+    assert genome.name == "hg19"
+    atac = multiome["atac"].copy()
+    refuses(glm.tl.embed, atac, ValueError, "hg19", "GRCh38", model=dnabert, genome=genome)
 
-    def __init__(self, path, lengths):
-        super().__init__(path)
-        self._name = "hg19"
+
+@pytest.mark.filterwarnings("ignore::glm.GlmWarning")
+def test_promoters_stand_beside_geneformers_genes(multiome, made_up_hg38, dnabert):
+    """Both in ``varm`` of the RNA modality: the genome's sequence, and the gene in its cells."""
+    both = multiome.copy()
+    rna = both["rna"]
+    rna.var["ensembl_id"] = rna.var["gene_ids"]
+    glm.tl.embed(both, "geneformer-tiny", mod="rna", of="genes")
+    tss = rna.var["interval"].str.extract(r"(chr.+):(\d+)-").rename(columns={0: "chrom", 1: "tss"})
+    rna.var["chrom"], at = tss["chrom"], tss["tss"].astype(int)
+    rna.var["start"], rna.var["end"], rna.var["strand"] = at - 300, at + 100, "-"
+    before = {name: np.array(rna.varm[name]) for name in rna.varm}
+    glm.tl.embed(both, dnabert, mod="rna", genome=made_up_hg38)
+    assert set(rna.varm) == {"X_geneformer", "X_dnabert"}
+    np.testing.assert_array_equal(rna.varm["X_geneformer"], before["X_geneformer"])
+    assert rna.var["dnabert_ok"].all()
+    found = glm.get.token_embeddings(
+        both, [rna.var_names[3]], dnabert, mod="rna", genome=made_up_hg38
+    )[rna.var_names[3]]
+    assert found.strand == -1
+    assert len(found) == 400
+
+
+# ---- long runs -----------------------------------------------------------------------------------
+
+STARTED = """
+import sys
+import anndata as ad
+import numpy as np
+import glm
+
+folder = sys.argv[1]
+if __name__ == "__main__":
+    glm.settings.progress = False
+    adata = ad.read_h5ad(folder + "/peaks.h5ad")
+    genome = np.load(folder + "/genome.npy")
+    options = {"devices": 2, "strategy": "ddp_spawn", "device": "cpu", "out": folder + "/out"}
+    glm.tl.embed(adata, folder + "/model", genome={"chr1": genome}, strand="both", **options)
+    np.save(folder + "/spawned.npy", adata.varm["X_dnabert"])
+"""
+
+
+def test_99_processes_started_for_the_call(dnabert, text, tmp_path, monkeypatch):
+    """Each reads its own regions of the genome; the bits are those of one process."""
+    rng = np.random.default_rng(4)
+    places = [(int(a), int(a) + 90) for a in rng.integers(0, 1_900, 60)]
+    adata = peaks_at(*places)
+    adata.write_h5ad(tmp_path / "peaks.h5ad")
+    dnabert.save(tmp_path / "model")
+    np.save(tmp_path / "genome.npy", to_codes(text))
+    script = tmp_path / "script.py"
+    small = "import glm.tl._region_source as s\ns._LEAST_BASES = 900\n"
+    script.write_text(STARTED.replace("folder = ", small + "folder = "))
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(glm.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("glm.tl._region_source._LEAST_BASES", 900)
+    glm.tl.embed(adata, dnabert, genome={"chr1": text}, strand="both", device="cpu")
+    np.testing.assert_array_equal(np.load(tmp_path / "spawned.npy"), adata.varm["X_dnabert"])
+
+
+def test_31_32_backed_objects(peaks, dnabert, text, tmp_path, refuses):
+    path = tmp_path / "peaks.h5ad"
+    peaks.write_h5ad(path)
+    genome = {"chr1": text}
+    expected = embedded(peaks, dnabert, genome=genome)
+    backed = ad.read_h5ad(path, backed="r")
+    np.testing.assert_array_equal(embedded(backed, dnabert, genome=genome), expected)
+    options = {"model": dnabert, "genome": genome}
+    refuses(glm.tl.embed, backed, ValueError, "cannot copy", copy=True, **options)
+    said = "is the file that adata is read from"
+    refuses(glm.tl.embed, backed, ValueError, said, out=path, **options)
+    refuses(glm.tl.embed, backed[:, :2], ValueError, "is a view", **options)
+    backed.file.close()
+    written = ad.read_h5ad(path, backed="r+")
+    refuses(glm.tl.embed, written, ValueError, r"mode 'r\+'", **options)
+    written.file.close()
+
+
+def test_30_a_view(peaks, dnabert, text):
+    expected = embedded(peaks.copy(), dnabert, genome={"chr1": text})
+    view = peaks[:, [2, 0]]
+    np.testing.assert_allclose(
+        embedded(view, dnabert, genome={"chr1": text}), expected[[2, 0]], atol=1e-6
+    )
+    assert not view.is_view
+    assert not peaks.varm
 
 
 # ---- sequence ------------------------------------------------------------------------------------

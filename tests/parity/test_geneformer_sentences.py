@@ -18,7 +18,7 @@ from glm import GlmWarning
 from glm.cells import check_counts
 from glm.models import GeneVocabulary
 from glm.models._unpickle import read_pickled_dict
-from glm.tl._embed import cell_items
+from glm.tl._cell_source import cell_items
 
 MODELS = {"geneformer-v1-10m": "gc30M", "geneformer-v2-104m": "gc104M"}
 FILES = {

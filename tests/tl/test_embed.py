@@ -18,7 +18,7 @@ from scipy.sparse import csc_matrix
 import glm
 from glm import GlmWarning
 from glm.models import Model
-from glm.tl._embed import frame
+from glm.tl._cell_source import frame
 
 TOLERANCE = 1e-5
 EMPTY = 3

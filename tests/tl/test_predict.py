@@ -13,8 +13,8 @@ import torch
 from scipy.special import softmax
 
 import glm
+from glm.cells import check_counts
 from glm.tl._cell_sentences import cell_sentences
-from glm.tl._embed import check_counts
 
 EMPTY = r"1 of 90 \(1%\) cells could not be labelled and are missing \(cell89\): 1 have no count"
 COUNTS = {"layer": None, "use_raw": False, "gene_ids": None, "log_normalized": False}

@@ -1,9 +1,8 @@
-"""The compiled part of applying byte pairs: three ways to the same tokens.
+"""The compiled part of applying byte pairs: two ways to the same tokens.
 
-For merge lists in order (see ``_bpe_machine``, which makes the tables) **by a machine**: one step a
-base, then one walk back over the tokens. Or, where a list is so long that its machine would be too
-large, **by prefixes**: of the pieces that end at a base, take the one that may stand beside the
-token before it. For any list **by ranks**: always the lowest rank, the leftmost first, from a heap.
+**By a machine** (made in ``_bpe_machine``), for merge lists in order: one step a base, then one
+walk back over the tokens. **By ranks**, for any list: always the lowest rank, the leftmost first,
+from a heap.
 
 A base that has no piece is the unknown token and divides the text.
 """
@@ -101,87 +100,6 @@ def _gather(found, lengths, merges):  # type: ignore[no-untyped-def]
             found[to] = token
         fused = merges.fuse and token == merges.unknown
     return len(found) - to
-
-
-# ---- by prefixes -------------------------------------------------------------------------------
-
-
-class Prefixes(NamedTuple):
-    """All pieces as an automaton, and what tells which may stand beside which."""
-
-    steps: NDArray[np.int32]  # state << 3 | code: the next state; 0 is the start
-    longest: NDArray[np.int32]  # by state: the longest piece that ends here
-    shorter: NDArray[np.int32]  # by token: the next shorter piece that ends it
-    ends: NDArray[np.int32]  # by token: what stands at its right edge while it is made, then -1
-    ends_until: NDArray[np.int32]  # the rank of the merge that takes that up
-    begins: NDArray[np.int32]  # the left edge, likewise
-    begins_until: NDArray[np.int32]
-    verdicts: NDArray[np.int64]  # by hash: before << 33 | token << 1 | may it stand there; or -1
-
-
-@_compile
-def apply_prefixes(codes, offsets, prefixes, lengths, merges, found, n_tokens):  # type: ignore[no-untyped-def]
-    """As :func:`apply_machine`."""
-    for row in range(len(offsets) - 1):
-        here = found[offsets[row] : offsets[row + 1]]
-        sequence = codes[offsets[row] : offsets[row + 1]]
-        _find_last_tokens(sequence, prefixes, lengths, merges, here)
-        n_tokens[row] = _gather(here, lengths, merges)
-
-
-@_compile
-def _find_last_tokens(sequence, prefixes, lengths, merges, found):  # type: ignore[no-untyped-def]
-    """``found[i]``: the last token of the bases up to and including i."""
-    state = np.int64(0)
-    begin = 0  # after the last base that is not known
-    for i in range(len(sequence)):
-        if merges.base_tokens[sequence[i]] < 0:
-            found[i] = merges.unknown
-            state = np.int64(0)
-            begin = i + 1
-            continue
-        state = np.int64(prefixes.steps[(state << 3) | sequence[i]])
-        token = np.int64(prefixes.longest[state])
-        while True:
-            start = i + 1 - lengths[token]
-            if start == begin or _may_follow(np.int64(found[start - 1]), token, prefixes, merges):
-                break
-            token = np.int64(prefixes.shorter[token])
-        found[i] = token
-
-
-@_compile
-def _may_follow(before, token, prefixes, merges):  # type: ignore[no-untyped-def]
-    pair = (before << 32) | token
-    slot = hash_slot(pair, len(prefixes.verdicts))
-    known = prefixes.verdicts[slot]
-    if known >> 1 == pair:
-        return known & 1 == 1
-    fits = not _clash(before, token, prefixes, merges)
-    prefixes.verdicts[slot] = (pair << 1) | fits
-    return fits
-
-
-@_compile
-def _clash(before, token, prefixes, merges):  # type: ignore[no-untyped-def]
-    """Whether a merge over the border comes before both are whole; see ``_bpe_machine``."""
-    for i in range(prefixes.ends.shape[1]):
-        left = prefixes.ends[before, i]
-        if left < 0:
-            return False
-        for j in range(prefixes.begins.shape[1]):
-            right = prefixes.begins[token, j]
-            if right < 0:
-                break
-            slot = _find(merges, left, right)
-            if slot >= 0:
-                rank = merges.ranks[slot]
-                if (
-                    rank < prefixes.ends_until[before, i]
-                    and rank <= prefixes.begins_until[token, j]
-                ):
-                    return True
-    return False
 
 
 # ---- by ranks ----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def learn_merges(
 
     Counts are kept from cycle to cycle and corrected where something was merged, so a cycle is one
     pass over the tokens, in place. Costs one byte a base and ``8 * n_merges**2`` bytes: 600 cycles
-    on 4.6 million bases take about a second and 8 MB; for hg19 about ten minutes and 3 GB beside
+    on 4.6 million bases take about a second and 8 MB; for hg19 five to ten minutes and 3 GB beside
     the codes (extrapolated from 50 million bases, on one core). It can be interrupted between
     cycles.
 

@@ -14,22 +14,18 @@ from ._lines import find_not_whole, read_lines, refuse, why_not_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-_BED = (
-    "chrom start end name score strand thick_start thick_end item_rgb block_count block_sizes "
-    "block_starts"
-).split()
+_BED = ["chrom", "start", "end", "name", "score", "strand", "thick_start", "thick_end"]
+_BED += ["item_rgb", "block_count", "block_sizes", "block_starts"]
 _PEAK = ["signal_value", "p_value", "q_value"]
 _SPELLED = {"start": {"start", "chromstart", "chrom_start"}, "end": {"end", "chromend", "stop"}}
 
 
-def read_bed(
-    path: str | os.PathLike[str], *, columns: Sequence[str] | None = None
-) -> pd.DataFrame:
+def read_bed(path: str | os.PathLike[str], *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a BED file: BED3 to BED12, narrowPeak, broadPeak, or BED with columns of one's own.
 
     Comments, blank lines, ``track`` and ``browser`` lines and a line of column names are passed
-    over; a file may be gzipped, have Windows line ends, and be separated by tabs or by spaces. Reads
-    about half a million lines a second and core.
+    over; a file may be gzipped, have Windows line ends, and be separated by tabs or by spaces.
+    Reads about half a million lines a second and core.
 
     Parameters
     ----------
@@ -65,7 +61,9 @@ def read_bed(
     Examples
     --------
     >>> import glm, pathlib
-    >>> text = "track name=peaks\\n1\\t100\\t600\\tpeak1\\t9.5\\t.\\n1\\t900\\t950\\tpeak2\\t3\\t+\\n"
+    >>> text = (
+    ...     "track name=peaks\\n1\\t100\\t600\\tpeak1\\t9.5\\t.\\n1\\t900\\t950\\tpeak2\\t3\\t+\\n"
+    ... )
     >>> n = pathlib.Path("peaks.bed").write_text(text)
     >>> glm.io.read_bed("peaks.bed")
       chrom  start  end   name  score strand
@@ -94,7 +92,8 @@ def _rows(
     lines: list[str], first: int, header: list[str], width: int
 ) -> tuple[list[list[str]], list[int], list[str]]:
     """Fields of the lines that are regions, their numbers, and the names of columns, if told."""
-    rows, numbers = [], []
+    rows: list[list[str]] = []
+    numbers: list[int] = []
     for number, line in enumerate(lines, first):
         if not line or line[0] == "#" or line.isspace() or _is_display(line):
             if line[:1] == "#" and _is_header(found := _fields(line.lstrip("# "))):

@@ -37,7 +37,7 @@ def masked_crc32c(data: bytes | memoryview) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _crc(data: NDArray[np.uint8], tables: NDArray[np.uint32]) -> int:
+def _crc(data: NDArray[np.uint8], tables: NDArray[np.uint32]) -> np.uint32:
     crc = np.uint32(0xFFFFFFFF)
     whole = data.size - data.size % 8
     for i in range(0, whole, 8):

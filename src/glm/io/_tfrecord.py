@@ -184,7 +184,7 @@ class _Inflated:
         return True
 
 
-# ---- tf.train.Example: Example.features(1) → Features.feature(1), a map of name(1) → Feature(2) ---
+# ---- tf.train.Example: features(1) → feature(1), a map of name(1) → Feature(2) -------------------
 
 
 def _features(data: memoryview) -> Iterator[tuple[str, np.ndarray | memoryview]]:

@@ -1,9 +1,20 @@
-"""Preparation: look at an object before a model does, name genes as the models know them."""
+"""Preparation: look at an object before a model does, name its genes, place its regions."""
 
 from __future__ import annotations
 
 from ..report import Finding, Report
+from ._add_tss import add_tss
 from ._check import check
 from ._map_genes import map_genes
+from ._sequence_stats import sequence_stats
+from ._set_regions import set_regions
 
-__all__ = ["Finding", "Report", "check", "map_genes"]
+__all__ = [
+    "Finding",
+    "Report",
+    "add_tss",
+    "check",
+    "map_genes",
+    "sequence_stats",
+    "set_regions",
+]

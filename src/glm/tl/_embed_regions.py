@@ -14,6 +14,7 @@ from .. import slots
 from .._keys import EmbeddingKeys
 from .._messages import first_names, share, warn
 from .._settings import logger
+from ..cells import check_backed
 from ..models.bundle import Model, load
 from ..models.reads import dna_vocabulary
 from ..models.registry import ModelSpec
@@ -79,8 +80,8 @@ def embed_regions(
     vocabulary = dna_vocabulary(model if isinstance(model, Model) else spec)
     pooling = check_pooling(spec, vocabulary, run.pooling)
     read_layer, n_layers_run = run.layer_of(spec)
-    if run.copy and adata.isbacked:
-        raise ValueError("copy=True cannot copy an object that is backed by a file.")
+    if adata.isbacked:
+        check_backed(adata, run.copy)
     folder = check_out(run.out, adata)
     plan = choose_plan(
         spec.shape,
