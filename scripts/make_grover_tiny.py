@@ -23,7 +23,7 @@ from glm.train import MaskedTokens
 NAME = "grover-tiny"
 N_MERGES = 600
 BASES_AN_EPOCH = 2_200_000
-EPOCHS = 8
+EPOCHS = 5
 MASK_SHARE = 0.15
 NOTE = (
     "A small model for examples and tests, its 600 merges learnt from and trained for some minutes "

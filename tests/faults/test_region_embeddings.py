@@ -276,25 +276,40 @@ def test_66_the_multiome_says_which_genome_it_is_of(multiome, dnabert, refuses):
 
 
 @pytest.mark.filterwarnings("ignore::glm.GlmWarning")
-def test_promoters_stand_beside_geneformers_genes(multiome, made_up_hg38, dnabert):
-    """Both in ``varm`` of the RNA modality: the genome's sequence, and the gene in its cells."""
+def test_promoters_stand_beside_geneformers_genes(multiome, made_up_hg38, dnabert, tmp_path):
+    """Both in ``varm`` of the RNA modality: the genome's sequence, and the gene in its cells.
+
+    The annotation knows all genes but the last, at the places where the data have them.
+    """
     both = multiome.copy()
     rna = both["rna"]
     rna.var["ensembl_id"] = rna.var["gene_ids"]
     glm.tl.embed(both, "geneformer-tiny", mod="rna", of="genes")
-    tss = rna.var["interval"].str.extract(r"(chr.+):(\d+)-").rename(columns={0: "chrom", 1: "tss"})
-    rna.var["chrom"], at = tss["chrom"], tss["tss"].astype(int)
-    rna.var["start"], rna.var["end"], rna.var["strand"] = at - 300, at + 100, "-"
-    before = {name: np.array(rna.varm[name]) for name in rna.varm}
+    genes = rna.varm["X_geneformer"].copy()
+    lines = []
+    for i, (gene, interval) in enumerate(
+        zip(rna.var["gene_ids"], rna.var["interval"], strict=True)
+    ):
+        chrom, start, end = re.split("[:-]", interval)
+        about = [chrom, "x", "transcript", str(int(start) + 1), end, ".", "+-"[i % 2], "."]
+        lines.append("\t".join([*about, f'gene_id "{gene}"; transcript_id "T{i}";']) + "\n")
+    (tmp_path / "genes.gtf").write_text("".join(lines[:-1]))
+    glm.pp.add_tss(both, tmp_path / "genes.gtf", mod="rna", upstream_bp=300, downstream_bp=100)
     glm.tl.embed(both, dnabert, mod="rna", genome=made_up_hg38)
-    assert set(rna.varm) == {"X_geneformer", "X_dnabert"}
-    np.testing.assert_array_equal(rna.varm["X_geneformer"], before["X_geneformer"])
-    assert rna.var["dnabert_ok"].all()
-    found = glm.get.token_embeddings(
-        both, [rna.var_names[3]], dnabert, mod="rna", genome=made_up_hg38
-    )[rna.var_names[3]]
-    assert found.strand == -1
-    assert len(found) == 400
+    assert {"X_geneformer", "X_dnabert"} <= set(rna.varm)
+    np.testing.assert_array_equal(rna.varm["X_geneformer"], genes)
+    assert rna.var["dnabert_ok"].tolist() == [True] * 44 + [False]
+    assert np.isnan(rna.varm["X_dnabert"][-1]).all()
+    record = rna.uns["X_dnabert"]
+    assert (record["genome"], record["n_without_region"]) == ("hg38", 1)
+    chrom, _, end = re.split("[:-]", rna.var["interval"].iloc[3])
+    options = {"mod": "rna", "genome": made_up_hg38}
+    found = glm.get.token_embeddings(both, [rna.var_names[3]], dnabert, **options)
+    promoter = found[rna.var_names[3]]
+    # On the other strand the start site is the interval's last base, and upstream lies above it.
+    wanted = glm.Genome(made_up_hg38).fetch(chrom, int(end) - 100, int(end) + 300, strand="-")
+    assert promoter.strand == -1
+    assert promoter.bases == wanted
 
 
 # ---- long runs -----------------------------------------------------------------------------------
