@@ -38,12 +38,11 @@ MAKERS = {"dnabert-tiny": make_dnabert_tiny, "grover-tiny": make_grover_tiny}
 PIECES_A_WINDOW = {"valid": 30, "test": 60}
 MOST_SIDE, MOST_ORDER = 8, 8
 ALPHAS = (0.1, 1.0, 4.0, 16.0)
+TOKEN_STRENGTHS = (16.0, 64.0, 256.0, 1024.0, 4096.0, 65536.0)
 STRENGTHS = (4.0, 16.0, 64.0, 256.0)
 N_SPANS = {"valid": 300, "test": 1500}
 N_SEQUENCES = {"train": 12_000, "valid": 3_000, "test": 6_000}
 TRAINED, START, TWIN = "trained", "its starting point", "untrained twin"
-Scored = tuple[np.ndarray, np.ndarray]
-"""Bits of each place, and its window."""
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def main() -> None:
     logging.info("bases are scored")
     result["spans"] = score_spans(models["dnabert-tiny"], text, places)
     logging.info("spans are scored")
-    result["tokens"] = score_tokens(models["grover-tiny"], text, places["test"])
+    result["tokens"] = score_tokens(models["grover-tiny"], text, places)
     result["next"] = score_next(models, text, windows)
     for name in MAKERS:
         trained = models[name][TRAINED]
@@ -185,19 +184,31 @@ def score_spans(
     }
 
 
-def score_tokens(variants: dict[str, Model], text: Text, places: Places) -> dict[str, Any]:
+def score_tokens(
+    variants: dict[str, Model], text: Text, places: dict[str, Places]
+) -> dict[str, Any]:
     """Which byte pair is hidden: share named, and bits."""
     vocabulary = variants[TRAINED].vocabulary
-    sentences = framed_pieces(vocabulary, places.codes)
-    asked = hidden_tokens.questions(variants[TRAINED], sentences)
-    window = np.repeat(places.window, [hidden.size for _, hidden in asked])
+    asked_of = {
+        part: hidden_tokens.questions(variants[TRAINED], framed_pieces(vocabulary, some.codes))
+        for part, some in places.items()
+    }
+    asked = asked_of["test"]
+    window = np.repeat(places["test"].window, [hidden.size for _, hidden in asked])
     encoded = vocabulary.encode(text.codes, text.offsets)[:2]
-    n_special = len(vocabulary.special)
-    rows = hidden_tokens.of_counts(encoded, asked, len(vocabulary), n_special, strength=16.0)
+
+    def of_counts(part: str, strength: float) -> dict[str, tuple[np.ndarray, ...]]:
+        sizes = len(vocabulary), len(vocabulary.special)
+        return hidden_tokens.of_counts(encoded, asked_of[part], *sizes, strength)
+
+    valid = {s: float(of_counts("valid", s)["neighbours"][1].mean()) for s in TOKEN_STRENGTHS}
+    strength = min(valid, key=lambda one: valid[one])
+    rows = of_counts("test", strength)
     for variant, model in variants.items():
         rows[f"grover-tiny, {variant}"] = hidden_tokens.of_model(model, asked)
     return {
         "n": int(window.size),
+        "chosen": {"strength": strength, "valid": valid},
         "accuracy": {label: float(named.mean()) for label, (named, _) in rows.items()},
         "bits": {label: float(bits.mean()) for label, (_, bits) in rows.items()},
         "gains": gains(

@@ -96,8 +96,14 @@ def test_only_what_is_asked_for(read):
 @pytest.mark.parametrize(
     ("comments", "build"),
     [
-        (["##description: evidence-based annotation of the human genome (GRCh38), version 44"], "GRCh38"),
-        (["##description: human genome (GRCh38), version 44, mapped to GRCh37 with gencode-backmap"], "GRCh37"),
+        (
+            ["##description: evidence-based annotation of the human genome (GRCh38), version 44"],
+            "GRCh38",
+        ),
+        (
+            ["##description: human genome (GRCh38), mapped to GRCh37 with gencode-backmap"],
+            "GRCh37",
+        ),
         (["#!genome-build GRCh38.p14", "#!genome-version GRCh38"], "GRCh38.p14"),
         (["#!genome-build GRCm39"], "GRCm39"),
         (["#from hg19 to hg38"], ""),

@@ -16,7 +16,16 @@ from glm import Regions
 from glm.locate import Located, check_genome, regions_of
 
 SPELLINGS = {
-    "chrom": ["chrom", "chr", "chromosome", "seqnames", "Chromosome", "#chrom", "seqname", "contig"],
+    "chrom": [
+        "chrom",
+        "chr",
+        "chromosome",
+        "seqnames",
+        "Chromosome",
+        "#chrom",
+        "seqname",
+        "contig",
+    ],
     "start": ["start", "chromStart", "Start", "chromosome_start", "chrom_start"],
     "end": ["end", "chromEnd", "End", "stop", "chromosome_end"],
 }
@@ -28,7 +37,9 @@ def listed(located: Located) -> list[tuple[str, int, int, int]]:
 
 
 def table(**renamed: str) -> pd.DataFrame:
-    columns = dict(zip(("chrom", "start", "end", "strand"), zip(*EXPECTED, strict=True), strict=True))
+    columns = dict(
+        zip(("chrom", "start", "end", "strand"), zip(*EXPECTED, strict=True), strict=True)
+    )
     frame = pd.DataFrame(columns, index=["a", "b", "c"])
     return frame.rename(columns=renamed)
 
@@ -42,7 +53,9 @@ def of_var(var: pd.DataFrame, **uns: object) -> AnnData:
 # ---- columns ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("part", "name"), [(p, n) for p, names in SPELLINGS.items() for n in names])
+@pytest.mark.parametrize(
+    ("part", "name"), [(p, n) for p, names in SPELLINGS.items() for n in names]
+)
 def test_columns_in_their_spellings(part: str, name: str):
     located = regions_of(of_var(table(**{part: name})))
     assert listed(located) == EXPECTED
@@ -293,7 +306,7 @@ def test_a_bed_file(tmp_path: Path):
         located = regions_of(given_path)
         assert listed(located) == [("chr1", 1, 5, -1), ("2", 3, 4, 0)]
         assert located.where == str(path)
-    with pytest.raises(FileNotFoundError, match="no file 'nowhere.bed'"):
+    with pytest.raises(FileNotFoundError, match=r"no file 'nowhere\.bed'"):
         regions_of("nowhere.bed")
 
 

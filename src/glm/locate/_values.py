@@ -23,7 +23,9 @@ STRANDS = {"+": 1, "-": -1, ".": 0, "*": 0, "1": 1, "+1": 1, "-1": -1, "0": 0}
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _N = r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})"
-_REGION = re.compile(rf"(\S+?)(?::{_N}-{_N}|-{_N}-{_N}|_{_N}_{_N})(?:\(([+.*-])\)|:([+.*-]))?")
+_REGION = re.compile(
+    rf"(\S*?[^\s:_-])(?::{_N}-{_N}|-{_N}-{_N}|_{_N}_{_N})(?:\(([+.*-])\)|:([+.*-]))?"
+)
 
 # In names, chr1-10-20 and chr1_10_20 are taken for regions only where the first part is one of
 # these: AAACCTGA-1-2 and plate_1_12 are cells.

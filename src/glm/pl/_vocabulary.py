@@ -65,6 +65,7 @@ def vocabulary(
     _draw_lengths(axes[0], table, used=used)
     if used:
         _draw_ranks(axes[1], table)
+        axes[0].margins(y=0.25)  # room for the legend above the bars
         axes[0].legend(fontsize="small", frameon=False)
     _draw_gc(axes[-1], table, used=used)
     for ax in axes:

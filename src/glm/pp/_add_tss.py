@@ -111,8 +111,8 @@ def add_tss(
     >>> gene = adata.var_names[0]
     >>> line = f'chr9\\tmade up\\ttranscript\\t5001\\t9000\\t.\\t-\\t.\\tgene_id "{gene}.2";\\n'
     >>> n = pathlib.Path("genes.gtf").write_text(line)
-    >>> glm.pp.add_tss(adata[:, :1].copy(), "genes.gtf", copy=True).var["start"].iloc[0]
-    np.int64(8800)
+    >>> glm.pp.add_tss(adata[:, :1].copy(), "genes.gtf", copy=True).var["start"].to_list()
+    [8800]
     """
     _check(upstream_bp, downstream_bp, policy)
     data, holder = check_target(adata, mod=mod, copy=copy)

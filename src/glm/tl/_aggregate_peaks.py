@@ -123,6 +123,7 @@ def aggregate_peaks(
         function="glm.tl.aggregate_peaks",
         model=model,
         weights_sha256=weights,
+        tier=source.get("tier", "unknown"),
         peaks=peaks.obsm,
         genome=source.get("genome", "unknown"),
         counts=place.name,
