@@ -5,8 +5,8 @@
 On the held-out windows of hg38 (see `make_dnabert_tiny.py`; those of the part `valid` choose
 whatever is to be chosen, those of `test` are reported): hidden bases in bits, against bases counted
 between known ones in the same training text; the next k bases after 50 known ones, against counts
-of k-mers; each also against the model before training and against an untrained twin. Takes about a
-quarter of an hour of one core; the numbers are kept in `benchmarks/results/dna_tiny.json`.
+of k-mers; each also against the model before training and against an untrained twin. Takes some
+ten minutes of one core; the numbers are kept in `benchmarks/results/dna_tiny.json`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def read_tfrecords(
 
     Yields
     ------
-    :class:`TFRecord`, codes and targets ready to be used and yours to keep.
+    Records, one by one, their codes and targets ready to be used and yours to keep.
 
     Raises
     ------
