@@ -30,7 +30,9 @@ __all__ = [
     "train",
 ]
 
-_ROOMS = frozenset({"datasets", "get", "io", "metrics", "models", "pl", "pp", "tl", "train"})
+_ROOMS = frozenset(
+    {"datasets", "encode", "get", "io", "metrics", "models", "pl", "pp", "tl", "train"}
+)
 _CLASSES = {"Genome": "genome", "Regions": "regions"}
 
 

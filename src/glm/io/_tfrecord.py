@@ -71,9 +71,9 @@ def read_tfrecords(
     target_dtype
         How targets are stored where they are bytes: ``"float16"`` or ``"float32"``.
 
-    Yields
-    ------
-    Records, one by one, their codes and targets ready to be used and yours to keep.
+    Returns
+    -------
+    An iterator of :class:`TFRecord`, codes and targets ready to be used and yours to keep.
 
     Raises
     ------
