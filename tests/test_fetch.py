@@ -444,8 +444,10 @@ def unpinned(server: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_unpinned_files_only_by_consent(server: Path, cache: Path, unpinned: str):
     for _ in range(2):
-        with pytest.raises(OSError, match=r"no hash of it is known.*allow_unpinned=True"):
+        with pytest.raises(OSError, match=r"no hash of it is known.*allow_unpinned=True") as caught:
             fetch(unpinned)
+        for part in (FILES[unpinned].url, "size not known", str(cache / PATH), "GLM_MIRROR"):
+            assert part in str(caught.value)  # for those who fetch it by hand
         assert not cache.exists()
     assert fetch(unpinned, allow_unpinned=True) == cache / PATH
     record = cache / f"{PATH}.sha256"

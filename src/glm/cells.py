@@ -150,7 +150,7 @@ def _tell(found: Sequence[Finding]) -> None:
 
 
 def check_target(
-    data: AnnData | MuData, *, mod: str | None = None, copy: bool = False
+    data: AnnData | MuData, *, mod: str | None = None, copy: bool = False, of_cells: bool = True
 ) -> tuple[Any, AnnData]:
     """The object that takes results, and the AnnData in it that holds the counts.
 
@@ -165,7 +165,7 @@ def check_target(
         As :func:`check_anndata`; if ``mod`` is given for an AnnData.
     """
     adata = modality(data, mod)
-    check_anndata(adata, copy=copy)
+    check_anndata(adata, copy=copy, of_cells=of_cells)
     if not copy:
         return data, adata
     copied = data.copy()
@@ -190,9 +190,10 @@ def _is_mudata(data: Any) -> bool:
     return hasattr(data, "mod") and type(data).__module__.partition(".")[0] == "mudata"
 
 
-def check_anndata(adata: Any, *, copy: bool = False) -> None:
+def check_anndata(adata: Any, *, copy: bool = False, of_cells: bool = True) -> None:
     """Refuse anything but an AnnData with at least one cell and one gene that takes results.
 
+    Regions alone (``of_cells=False``) may stand in ``obs`` or ``var`` with nothing on the other.
     Comes first: before a copy is made (``copy``), before files of a model are looked for.
     """
     from anndata import AnnData
@@ -204,7 +205,7 @@ def check_anndata(adata: Any, *, copy: bool = False) -> None:
             f"Got a {type(adata).__name__}, expected an AnnData, or a MuData and one of its "
             f"modalities.{which}"
         )
-    if adata.n_obs == 0 or adata.n_vars == 0:
+    if of_cells and (adata.n_obs == 0 or adata.n_vars == 0):
         raise ValueError(
             f"adata has {adata.n_obs:,} cells and {adata.n_vars:,} genes; expected at least one of "
             "each. Was everything filtered out?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,27 @@ class Regions:
         strand: Sequence[int] | np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> Regions:
-        """Regions of plain lists; without a strand none is known."""
+        """Regions of plain lists; without a strand none is known.
+
+        Raises
+        ------
+        TypeError
+            If one of them is no list.
+        ValueError
+            If a position is no whole number, or a strand none of 1, -1 and 0: the message has the
+            row. Else as for the class.
+        """
+        for what, values in (("chrom", chrom), ("start", start), ("end", end)):
+            if isinstance(values, str) or np.ndim(values) != 1:
+                raise TypeError(
+                    f"Regions are made of chrom, start and end, a list each; {what} is {values!r}."
+                )
+        strands = _whole(np.zeros(len(start)) if strand is None else strand, _STRANDS)
         return cls(
             np.asarray(chrom, dtype=object),
-            np.asarray(start, np.int64),
-            np.asarray(end, np.int64),
-            np.zeros(len(start), np.int8) if strand is None else np.asarray(strand, np.int8),
+            _whole(start, "starts"),
+            _whole(end, "ends"),
+            strands.astype(np.int8),
             names,
         )
 
@@ -104,3 +120,31 @@ class Regions:
     def __iter__(self) -> Iterator[tuple[str, int, int, int]]:
         for row in zip(self.chrom, self.start, self.end, self.strand, strict=True):
             yield str(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+
+_STRANDS = "strands"
+
+
+def _whole(values: Sequence[Any] | np.ndarray, what: str) -> np.ndarray:
+    """int64; whole numbers of any kind, and nothing that only looks like one."""
+    found = np.asarray(values)
+    if found.dtype.kind in "iu":
+        wrong = np.zeros(found.size, bool)
+    else:
+        wrong = np.array([not _is_whole(value) for value in found.tolist()], bool)
+    if what == _STRANDS and not wrong.any():
+        wrong = ~np.isin(found, (1, -1, 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        expected = "1, -1 or 0 (not known)" if what == _STRANDS else "whole numbers"
+        raise ValueError(
+            f"{int(wrong.sum()):,} of {wrong.size:,} {what} are none; the first, row {row:,}, is "
+            f"{values[row]!r}: expected {expected}. Correct these rows or leave them out."
+        )
+    return found.astype(np.int64)
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -132,6 +132,40 @@ def test_51_positions_that_are_none(genome, refuses):
     refuses(genome.fetch, None, ValueError, r"1\.5 is no position", chrom="chr1", start=1.5, end=4)
     refuses(genome.fetch, None, ValueError, "have no bases", chrom="chr1", start=4, end=4)
     refuses(genome.fetch, None, ValueError, "have no bases", chrom="chr1", start=5, end=4)
+    for wrong in (float("nan"), float("inf"), None, "one", True):
+        refuses(genome.fetch, None, ValueError, "is no position", chrom="chr1", start=wrong, end=4)
+
+
+@pytest.mark.parametrize("wrong", [1.5, float("nan"), float("inf"), "7", None, True])
+def test_51_regions_of_what_is_no_position(wrong, refuses):
+    """Never cut down to a whole number, never read from a text."""
+    chrom = ["chr1"] * 3
+    for starts, ends in (([0, wrong, 2], [9, 9, 9]), ([0, 1, 2], [9, wrong, 9])):
+        said = r"1 of 3 .*row 1.*expected whole numbers"
+        refuses(Regions.of, None, ValueError, said, chrom=chrom, start=starts, end=ends)
+
+
+def test_51_whole_numbers_of_any_kind_are_positions():
+    for kind in (np.int32, np.uint16, np.float64, object):
+        regions = Regions.of(["chr1"] * 2, np.array([3, 5], kind), np.array([7, 8], kind))
+        assert regions.start.dtype == regions.end.dtype == np.int64
+        assert regions.lengths.tolist() == [4, 3]
+
+
+def test_51_regions_are_lists(refuses, genome):
+    with pytest.raises(TypeError, match=r"a list each.*chrom is 'chr1'"):
+        Regions.of("chr1", [0], [4])
+    with pytest.raises(TypeError, match=r"a list each.*end is 4"):
+        Regions.of(["chr1"], [0], 4)
+    for call in (genome.windows, genome.stretches, genome.one_hot_windows):
+        refuses(call, None, TypeError, "Got a str", r"glm\.Regions", regions="chr1:0-4")
+
+
+@pytest.mark.parametrize("wrong", [2, -2, 257, "-", float("nan"), None])
+def test_57_strands_that_are_none(wrong, refuses):
+    said = r"1 of 2 strands.*row 1.*expected 1, -1 or 0"
+    values = {"chrom": ["chr1"] * 2, "start": [0, 0], "end": [4, 4], "strand": [1, wrong]}
+    refuses(Regions.of, None, ValueError, said, **values)
 
 
 # ---- letters and strands -------------------------------------------------------------------------

@@ -513,3 +513,25 @@ def test_refusals_leave_no_trace(peaks, dnabert, text, refuses):
     ):
         errors = OSError if "no such" in said else ValueError
         refuses(glm.tl.embed, peaks, errors, said, model=dnabert, **options)
+
+
+def test_78_consent_is_asked_for_before_a_genome_is_fetched(peaks, tmp_path, refuses):
+    """Not 800 MB of a genome first, and the question afterwards."""
+    with glm.settings.override(data_dir=tmp_path, mirror=None, offline=True):
+        for model, said in (("dnabert-6", "allow_unpinned=True"), ("grover", "tokenizer.json")):
+            refuses(glm.tl.embed, peaks, OSError, said, "GLM_MIRROR", model=model, genome="hg38")
+        with pytest.raises(OSError, match="allow_unpinned=True"):
+            glm.get.token_embeddings(peaks, peaks.var_names[:1], "dnabert-6", genome="hg38")
+        refuses(glm.tl.embed, peaks, OSError, r"hg38\.2bit", model="dnabert-tiny", genome="hg38")
+
+
+def test_cells_and_regions_in_each_others_place(peaks, dnabert, text, refuses):
+    """The message says what the model reads."""
+    wanted = (f"{dnabert.spec.name} reads regions of DNA", "No regions were found")
+    cells = glm.datasets.toy_cells(n_cells=5)
+    refuses(glm.tl.embed, cells, ValueError, *wanted, model=dnabert, genome={"chr1": text})
+    wanted = ("are regions of a genome", "a model of DNA, such as dnabert-6")
+    commas = peaks.copy()
+    commas.var_names = [f"chr1:{1000 * i + 1000:,}-{1000 * i + 1300:,}" for i in range(peaks.n_vars)]
+    for adata in (peaks, commas):
+        refuses(glm.tl.embed, adata, ValueError, *wanted, model="geneformer-tiny")

@@ -178,8 +178,12 @@ def test_room_that_is_given_is_filled(small):
 
 def test_flank_strand_and_edges_are_checked(small):
     region = Regions.of(["chr1"], [0], [5])
-    with pytest.raises(ValueError, match="flank is -1"):
-        small.stretches(region, flank=-1)
+    for flank in (-1, 1.5, True, "3"):
+        with pytest.raises(ValueError, match="flank is"):
+            small.stretches(region, flank=flank)
+    for length in (0, 2.5, float("nan"), "two"):
+        with pytest.raises(ValueError, match="length_bp is"):
+            small.windows(region, length)
     with pytest.raises(ValueError, match="edges is 'wrap'"):
         small.windows(region, edges="wrap")
     for wrong in ("minus", 2, True, None):

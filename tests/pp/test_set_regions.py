@@ -164,3 +164,12 @@ def test_what_is_refused(peaks: AnnData, options, error, pattern):
         glm.pp.set_regions(peaks, **options)
     assert list(peaks.var) == []
     assert not peaks.uns
+
+
+def test_regions_alone():
+    """Rows of ``obs`` may be regions, with nothing in ``var``."""
+    adata = AnnData(obs=pd.DataFrame(index=["one", "other"]))
+    table = pd.DataFrame({"chrom": "chr1", "start": [0, 30], "end": [20, 60]})
+    glm.pp.set_regions(adata, table, axis="obs")
+    glm.pp.sequence_stats(adata, {"chr1": "ACGT" * 20}, axis="obs")
+    assert adata.obs["sequence_gc"].tolist() == [0.5, 0.5]

@@ -105,7 +105,7 @@ def sequence_stats(
     """
     from ..genome import as_genome
 
-    data, holder = check_target(adata, mod=mod, copy=copy)
+    data, holder = check_target(adata, mod=mod, copy=copy, of_cells=False)
     located = regions_of(holder, axis=axis)
     opened = as_genome(genome)
     check_genome(located, opened)

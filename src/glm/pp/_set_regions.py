@@ -102,7 +102,7 @@ def set_regions(
     """
     if axis not in ("obs", "var"):
         raise ValueError(f"axis is {axis!r}; expected 'obs' or 'var'.")
-    data, holder = check_target(adata, mod=mod, copy=copy)
+    data, holder = check_target(adata, mod=mod, copy=copy, of_cells=False)
     columns = RegionColumns(holder, axis, function="glm.pp.set_regions", overwrite=overwrite)
     table = _as_table(regions)
     located = regions_of(table)
