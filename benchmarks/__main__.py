@@ -19,6 +19,7 @@ import attention
 import bf16
 import choosing
 import embed
+import enformer
 import import_time
 import layers
 import long_runs
@@ -37,8 +38,17 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "train": train.main,
     "choosing": choosing.main,
     "layers": layers.main,
+    "enformer": enformer.main,
 }
-VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers")
+VERSIONS = (
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "pytorch-lightning",
+    "transformers",
+    "enformer-pytorch",
+)
 
 
 def machine() -> dict[str, str]:
