@@ -19,6 +19,7 @@ import attention
 import bf16
 import choosing
 import embed
+import enformer
 import genome
 import import_time
 import layers
@@ -43,8 +44,18 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "train": train.main,
     "choosing": choosing.main,
     "layers": layers.main,
+    "enformer": enformer.main,
 }
-VERSIONS = ("torch", "numpy", "scipy", "numba", "pytorch-lightning", "transformers", "tokenizers")
+VERSIONS = (
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "pytorch-lightning",
+    "transformers",
+    "tokenizers",
+    "enformer-pytorch",
+)
 
 
 def machine() -> dict[str, str]:
