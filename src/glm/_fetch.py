@@ -174,8 +174,9 @@ def _is_another(path: Path, got: str, file: RemoteFile, pin: tuple[str, str]) ->
 
 def _ask_for_consent(file: RemoteFile) -> str:
     return (
-        f"{file.name} ({file.path}) is published at {file.url}, but no hash of it is known here, "
+        f"{file.name} ({_size(file)}) is published at {file.url}, but no hash of it is known here, "
         "so it is not used unasked. If you trust that place, glm.models.prefetch(..., "
         "allow_unpinned=True) takes it once, records the hash of what came, and holds every later "
-        "load to that."
+        f"load to that; also of a file that was put at {settings.data_dir / file.path}, or in a "
+        "folder that GLM_MIRROR names, by hand."
     )

@@ -105,13 +105,11 @@ class Regions:
     def take(self, rows: np.ndarray) -> Regions:
         """The regions at ``rows``, in that order."""
         names = None if self.names is None else [self.names[i] for i in rows]
-        return Regions(
-            self.chrom[rows], self.start[rows], self.end[rows], self.strand[rows], names
-        )
+        return Regions(self.chrom[rows], self.start[rows], self.end[rows], self.strand[rows], names)
 
     @cached_property
     def chromosomes(self) -> tuple[list[str], np.ndarray]:
-        """Distinct chromosomes in order of appearance, and int64, which of them each region is on."""
+        """Distinct chromosomes in order of appearance, and int64, which of them each is on."""
         import pandas as pd
 
         codes, found = pd.factorize(self.chrom)
@@ -130,8 +128,8 @@ def _whole(values: Sequence[Any] | np.ndarray, what: str) -> np.ndarray:
     found = np.asarray(values)
     if found.dtype.kind in "iu":
         wrong = np.zeros(found.size, bool)
-    else:
-        wrong = np.array([not _is_whole(value) for value in found.tolist()], bool)
+    else:  # one by one: an array of a text among numbers has turned all to text
+        wrong = np.array([not is_whole(value) for value in values], bool)
     if what == _STRANDS and not wrong.any():
         wrong = ~np.isin(found, (1, -1, 0))
     if wrong.any():
@@ -139,12 +137,13 @@ def _whole(values: Sequence[Any] | np.ndarray, what: str) -> np.ndarray:
         expected = "1, -1 or 0 (not known)" if what == _STRANDS else "whole numbers"
         raise ValueError(
             f"{int(wrong.sum()):,} of {wrong.size:,} {what} are none; the first, row {row:,}, is "
-            f"{values[row]!r}: expected {expected}. Correct these rows or leave them out."
+            f"{list(values)[row]!r}: expected {expected}. Correct these rows or leave them out."
         )
     return found.astype(np.int64)
 
 
-def _is_whole(value: object) -> bool:
-    if isinstance(value, float):
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number: of Python, of numpy, or a float that is one."""
+    if isinstance(value, float | np.floating):
         return value.is_integer()
     return isinstance(value, Integral) and not isinstance(value, bool)

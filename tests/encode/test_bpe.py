@@ -226,6 +226,16 @@ def test_merges_as_text_and_as_pairs():
     assert written == BytePairs.from_tokenizer_json(_content())
 
 
+@pytest.mark.parametrize("text", ["no json", "[1, 2]", '{"model": 3}'])
+def test_files_that_hold_no_tokenizer(tmp_path, text):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json (is no JSON|holds a model of type None)"
+    ):
+        BytePairs.from_tokenizer_json(path)
+
+
 def test_special_names_of_other_files():
     content = _content()
     names = {"[PAD]": "<pad>", "[CLS]": "<s>", "[SEP]": "</s>"}

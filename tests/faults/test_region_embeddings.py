@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -76,6 +77,10 @@ def test_35_keys_that_are_taken(peaks, make_dna_model, dnabert, text, refuses):
     options = {"model": other, "genome": genome, "key_added": "dnabert"}
     refuses(glm.tl.embed, peaks, ValueError, said, **options)
     glm.tl.embed(peaks, overwrite=True, **options)
+    saved, namesake = (dataclasses.replace(dnabert, weights_sha256=64 * of) for of in "ab")
+    glm.tl.embed(peaks, saved, genome=genome, key_added="saved")
+    options = {"model": namesake, "genome": genome, "key_added": "saved"}
+    refuses(glm.tl.embed, peaks, ValueError, "already holds the result of", **options)
     mine = peaks_at((0, 50))
     mine.var["dnabert_ok"] = "mine"
     said = r"adata.var\['dnabert_ok'\] already holds something glm did not write"
@@ -532,6 +537,8 @@ def test_cells_and_regions_in_each_others_place(peaks, dnabert, text, refuses):
     refuses(glm.tl.embed, cells, ValueError, *wanted, model=dnabert, genome={"chr1": text})
     wanted = ("are regions of a genome", "a model of DNA, such as dnabert-6")
     commas = peaks.copy()
-    commas.var_names = [f"chr1:{1000 * i + 1000:,}-{1000 * i + 1300:,}" for i in range(peaks.n_vars)]
-    for adata in (peaks, commas):
+    commas.var_names = [f"chr1:{1000 * i:,}-{1000 * i + 300:,}" for i in range(peaks.n_vars)]
+    plain = peaks.copy()
+    plain.var_names = [name.replace(",", "") for name in commas.var_names]
+    for adata in (plain, commas):
         refuses(glm.tl.embed, adata, ValueError, *wanted, model="geneformer-tiny")

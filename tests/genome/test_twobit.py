@@ -96,6 +96,15 @@ def test_runs_that_cannot_be(made: Path, write_two_bit):
         Genome(made).fetch("chr1", 0, 4)
 
 
+def test_runs_that_overlap(made: Path, write_two_bit):
+    write_two_bit(made, {"chr1": "ACNNACNNACGTACGT"})
+    content = made.read_bytes()
+    size = content.index(struct.pack("<5I", 2, 2, 6, 2, 2)) + 12
+    made.write_bytes(content[:size] + struct.pack("<I", 5) + content[size + 4 :])
+    with pytest.raises(OSError, match="runs of chr1 overlap or lie beyond its end"):
+        Genome(made).fetch("chr1", 0, 4)
+
+
 def test_a_file_that_changed_is_not_read_as_before(made: Path, write_two_bit):
     genome = Genome(made)
     assert genome.fetch("chr2", 0, 4) == "GGGN"

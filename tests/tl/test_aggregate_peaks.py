@@ -6,6 +6,7 @@ import tracemalloc
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -91,6 +92,18 @@ def test_flagged_peaks_are_left_out(atac):
     np.testing.assert_allclose(atac.obsm["X_dnabert_peaks"], wanted, atol=2e-6)
 
 
+def test_40_a_peak_of_which_nothing_is_known_is_left_out(atac):
+    """A column that can hold NA, as after joining objects of different peaks."""
+    atac.var["dnabert_ok"] = pd.array([True] * 40, dtype="boolean")
+    atac.var.loc[atac.var_names[11], "dnabert_ok"] = pd.NA
+    used = np.ones(40, bool)
+    used[[3, 5, 11]] = False
+    with pytest.warns(glm.GlmWarning):
+        glm.tl.aggregate_peaks(atac)
+    wanted = by_formula(atac.X.toarray(), atac.varm["X_dnabert"], used)
+    np.testing.assert_allclose(atac.obsm["X_dnabert_peaks"], wanted, atol=2e-6)
+
+
 @pytest.mark.filterwarnings("ignore::glm.GlmWarning")
 @pytest.mark.parametrize("kind", ["csc", "dense", "integers", "dask", "file", "layer"])
 def test_wherever_the_counts_are(atac, kind, tmp_path):
@@ -145,7 +158,7 @@ def test_counts_stay_sparse():
         (lambda a: a.X.data.__setitem__(0, np.nan), ValueError, "are not finite, the first nan"),
         (lambda a: a.X.data.__setitem__(0, 0.5), ValueError, "are not whole, the first 0.5"),
         (lambda a: a.varm.pop("X_dnabert"), KeyError, "call glm.tl.embed on the peaks first"),
-        (lambda a: a.varm["X_dnabert"].fill(np.nan), ValueError, "None of 40 peaks is open"),
+        (lambda a: a.varm["X_dnabert"].fill(np.nan), ValueError, "0 have an embedding"),
     ],
 )
 def test_refused(atac, change, error, message):

@@ -320,6 +320,18 @@ def test_a_source_says_beforehand_what_it_gives(model, many, sequences, small_bl
     assert sorted(set(rows)) == list(range(many.n_vars))
 
 
+def test_the_same_regions_in_other_rows_are_another_run(dnabert, sequences):
+    regions = glm.Regions.of(["chr1", "chr1"], [0, 50], [40, 90])
+    genome = glm.Genome(sequences)
+    facts = [
+        RegionSource(
+            regions, np.array(rows), 3, genome=genome, vocabulary=dnabert.vocabulary
+        ).facts()
+        for rows in ([0, 1], [0, 2])
+    ]
+    assert facts[0]["regions"] != facts[1]["regions"]
+
+
 def test_what_is_recorded(dnabert, many, sequences):
     glm.tl.embed(many, dnabert, genome=glm.Genome(sequences, name="made up"), strand="both")
     record = many.uns["X_dnabert"]
@@ -384,6 +396,12 @@ def test_interrupted_and_gone_on_with(
     assert isinstance(many.varm["X_out"].base, np.memmap)
     with pytest.raises(ValueError, match="strand"):
         glm.tl.embed(many, dnabert, out=tmp_path / "out", key_added="o", strand="both", **options)
+    with pytest.raises(ValueError, match="max_n_share is"):
+        glm.tl.embed(many, dnabert, out=tmp_path / "out", key_added="o", max_n_share=0.5, **options)
+    turned = many.copy()
+    turned.var["strand"] = ["-"] + ["+"] * 39
+    with pytest.raises(ValueError, match="regions is"):
+        glm.tl.embed(turned, dnabert, out=tmp_path / "out", key_added="o", **options)
     other = sequences | {"chr1": sequences["chr1"][::-1]}
     options["genome"] = other
     with pytest.raises(ValueError, match="genome"):

@@ -17,7 +17,8 @@ _Read = tuple[tuple[str, ...], tuple[tuple[str, str], ...], dict[str, int], bool
 
 def read_tokenizer(content: Mapping[str, Any], name: str) -> _Read:
     """Pieces by id, merges, specials by name, and whether unknown bases are fused."""
-    model = content.get("model", {})
+    model = content.get("model") if isinstance(content, Mapping) else None
+    model = model if isinstance(model, Mapping) else {}
     _check_model(model, name)
     _check_steps(content, "normalizer", _NORMALISERS, name)
     _check_steps(content, "pre_tokenizer", _DIVISIONS, name)

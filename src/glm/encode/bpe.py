@@ -155,7 +155,10 @@ class BytePairs:
             content, name = source, "The given tokenizer"
         else:
             path = Path(source).expanduser()
-            content, name = json.loads(path.read_text(encoding="utf-8")), str(path)
+            try:
+                content, name = json.loads(path.read_text(encoding="utf-8")), str(path)
+            except ValueError as error:
+                raise ValueError(f"{path} is no JSON, so no tokenizer.json: {error}") from None
         return cls(*read_tokenizer(content, name))
 
     def to_tokenizer_json(self) -> dict[str, Any]:

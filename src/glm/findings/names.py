@@ -19,8 +19,8 @@ REPEATED = "repeated genes"
 _UNKNOWN_SHARE = 0.05
 # ... and the object is taken to hold symbols where it is more than this one.
 _SYMBOLS_SHARE = 0.9
-# chr1:1000-2000, as peaks are named.
-_REGION = re.compile(r"\w+[:_-]\d+[-_]\d+")
+# chr1:1000-2000 or chr1:1,000-2,000, as peaks are named.
+_REGION = re.compile(r"\w+[:_-][\d,]+[-_][\d,]+")
 # MATR3-1, as var_names_make_unique makes it of a second MATR3.
 _RENAMED = re.compile(r"(.+)[-.]\d{1,2}")
 
@@ -66,7 +66,8 @@ def find_id_system(
             "error",
             f"{column} are regions of a genome ({first_names(names)}), not genes; {model} reads "
             "Ensembl ids.",
-            "Pass the object of the RNA; of a MuData name it, such as mod='rna'.",
+            "Pass the object of the RNA; of a MuData name it, such as mod='rna'. Regions are read "
+            "by a model of DNA, such as dnabert-6 or dnabert-tiny.",
         )
     if genes.n_in_vocabulary == 0:
         return Finding(

@@ -17,9 +17,9 @@ from .._cards import html_card, text_card
 from .._fetch import fetch, local_path, pin_of
 from .._messages import first_names
 from ..regions import Regions
-from . import _kernels
+from . import _kernels, _layout
 from ._builds import BUILDS, build_of, check_name, detect_build, which_mitochondrion
-from ._layout import Edges, Spans, Stretches, Windows, recentred, spans_of
+from ._layout import Edges, Spans, Stretches, Windows
 from ._names import ContigNames
 from ._records import Records
 from ._sources import Source, existing, open_source, stamp
@@ -204,7 +204,12 @@ class Genome:
         """
         if strand not in _STRANDS or isinstance(strand, bool):
             raise ValueError(f"strand is {strand!r}; expected '+', '-', '.', 1, -1 or 0.")
-        region = Regions.of([str(chrom)], [_whole(start)], [_whole(end)], [_STRANDS[strand]])
+        region = Regions.of(
+            [str(chrom)],
+            [_layout.position_of(start)],
+            [_layout.position_of(end)],
+            [_STRANDS[strand]],
+        )
         return bases.to_text(self.stretches(region, edges=edges).codes)
 
     def windows(
@@ -297,9 +302,7 @@ class Genome:
         ValueError
             If a contig is not known, or a region lies beyond its contig altogether.
         """
-        if flank < 0:
-            raise ValueError(f"flank is {flank}; expected a number of bases, 0 or more.")
-        spans = self._spans(regions, regions.start - flank, regions.end + flank, edges)
+        spans = self._spans(regions, *_layout.flanked(regions, flank), edges)
         offsets = spans.offsets
         codes = np.empty(int(offsets[-1]), np.uint8)
         self._read(spans, codes)
@@ -322,7 +325,7 @@ class Genome:
     def _window_spans(
         self, regions: Regions, length_bp: int | None, edges: Edges
     ) -> tuple[Spans, int]:
-        start, end = recentred(regions, length_bp)
+        start, end = _layout.recentred(regions, length_bp)
         length = int(length_bp or (end[0] - start[0] if len(regions) else 0))
         return self._spans(regions, start, end, edges), length
 
@@ -331,7 +334,7 @@ class Genome:
     ) -> Spans:
         contigs = self._names.find_all(regions.chromosomes[0])
         lengths = np.array([self.contigs[contig] for contig in contigs], np.int64)
-        return spans_of(regions, start, end, contigs, lengths, edges)
+        return _layout.spans_of(regions, start, end, contigs, lengths, edges)
 
     def _read(self, spans: Spans, out: NDArray[np.uint8]) -> None:
         for contig, pieces in spans.by_contig():
@@ -380,12 +383,6 @@ def as_genome(source: Any) -> Genome:
         A genome, a published one's name, a path, or a dictionary of sequences.
     """
     return source if isinstance(source, Genome) else Genome(source)
-
-
-def _whole(position: int) -> int:
-    if isinstance(position, bool) or int(position) != position:
-        raise ValueError(f"{position!r} is no position; expected a whole number.")
-    return int(position)
 
 
 def _room(out: NDArray | None, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:

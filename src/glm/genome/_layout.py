@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bases import N
-from ..regions import Regions
+from ..regions import Regions, is_whole
 
 Edges = Literal["pad", "raise"]
 """What to do where bases beyond a contig's ends would be read."""
@@ -103,8 +103,25 @@ class Spans:
             yield contig, pieces
 
 
+def _check(regions: Regions) -> None:
+    """Refuse what is no regions."""
+    if not isinstance(regions, Regions):
+        raise TypeError(
+            f"Got a {type(regions).__name__}, expected glm.Regions, such as "
+            "glm.Regions.of(['chr1'], [1000], [2000]). For one stretch take fetch()."
+        )
+
+
+def position_of(position: int) -> int:
+    """A position as a whole number."""
+    if not is_whole(position):
+        raise ValueError(f"{position!r} is no position; expected a whole number.")
+    return int(position)
+
+
 def recentred(regions: Regions, length_bp: int | None) -> tuple[NDArray, NDArray]:
     """Starts and ends of windows around the regions' centres, or the regions if all are as long."""
+    _check(regions)
     if length_bp is None:
         lengths = regions.lengths
         if len(lengths) and (lengths != lengths[0]).any():
@@ -115,10 +132,18 @@ def recentred(regions: Regions, length_bp: int | None) -> tuple[NDArray, NDArray
                 "windows of that length around their centres, or read them with stretches()."
             )
         return regions.start, regions.end
-    if isinstance(length_bp, bool) or int(length_bp) != length_bp or length_bp < 1:
+    if not is_whole(length_bp) or length_bp < 1:
         raise ValueError(f"length_bp is {length_bp!r}; expected a whole number of at least 1.")
     start = (regions.start + regions.end) // 2 - int(length_bp) // 2
     return start, start + int(length_bp)
+
+
+def flanked(regions: Regions, flank: int) -> tuple[NDArray, NDArray]:
+    """Starts and ends of regions with so many bases more on both sides."""
+    _check(regions)
+    if not is_whole(flank) or flank < 0:
+        raise ValueError(f"flank is {flank!r}; expected a number of bases, 0 or more.")
+    return regions.start - int(flank), regions.end + int(flank)
 
 
 def spans_of(

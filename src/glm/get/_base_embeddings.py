@@ -90,11 +90,12 @@ def base_embeddings(
 ) -> dict[str, BaseEmbeddings]:
     """Check and compute: see :func:`glm.get.token_embeddings`."""
     options.check()
-    located = find_regions(data, axis=options.axis, mod=mod)
+    located = find_regions(data, spec.name, axis=options.axis, mod=mod)
     chosen, rows = _choose(located, names)
     vocabulary = dna_vocabulary(model if isinstance(model, Model) else spec)
     layer = spec.shape.layer_index(spec.hidden_layer if hidden_layer is None else hidden_layer)
     genome = open_genome(options.genome, located, spec.name)
+    loaded = load(model)  # before the genome, as embed() does
     there = np.flatnonzero(rows >= 0)
     source = RegionSource(
         located.regions.take(rows[there]),
@@ -108,7 +109,7 @@ def base_embeddings(
     )
     plan = choose_plan(spec.shape, device=device, token_budget=token_budget, precision="float32")
     kept = _KeepPieces(spec.shape.hidden_size)
-    run_job(Job(source, load(model), plan, layer, what="embed bases"), kept)
+    run_job(Job(source, loaded, plan, layer, what="embed bases"), kept)
     found = _by_region(source, kept.vectors)
     nothing = BaseEmbeddings(
         "", np.zeros(0, np.int64), 1, "", np.zeros((0, spec.shape.hidden_size), np.float32)

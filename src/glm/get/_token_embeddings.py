@@ -101,7 +101,7 @@ def token_embeddings(
         A name of :func:`glm.models.list`, the path of a bundle's folder, or a loaded model.
     hidden_layer
         ``"last"``, ``"second_to_last"`` or an index from 0 (token embeddings); ``None`` is the
-        authors' own (second to last).
+        authors' own (Geneformer second to last, DNABERT and GROVER last).
     mod
         Modality of a MuData.
     layer, use_raw, gene_ids, log_normalized

@@ -109,11 +109,13 @@ def aggregate_peaks(
     )
 
     n_open = count_cells(matrix, holder.n_vars)
+    n_embedded = int(used.sum())
     used &= n_open > 0
     if not used.any():
         raise ValueError(
             f"None of {holder.n_vars:,} peaks is open in any cell and has an embedding: "
-            f"{int((n_open > 0).sum()):,} are open. Are {place.title} the counts of these peaks?"
+            f"{int((n_open > 0).sum()):,} are open, {n_embedded:,} have an embedding. Are "
+            f"{place.title} the counts of these peaks, and adata.varm[{peaks.obsm!r}] theirs?"
         )
     weight = np.zeros(holder.n_vars)
     weight[used] = np.log1p(holder.n_obs / n_open[used])
@@ -193,7 +195,7 @@ def _peak_embeddings(
     vectors = np.asarray(adata.varm[keys.obsm])
     used = np.isfinite(vectors).all(axis=1)
     if keys.ok in adata.var:
-        used &= adata.var[keys.ok].to_numpy().astype(bool)
+        used &= adata.var[keys.ok].isin([True]).to_numpy()  # NA is no
     return vectors, used
 
 

@@ -75,7 +75,7 @@ def embed_regions(
 ) -> AnnData | MuData | RunPlan | None:
     """Check, compute, write: see :func:`glm.tl.embed`."""
     options.check()
-    located = find_regions(data, axis=options.axis, mod=mod)
+    located = find_regions(data, spec.name, axis=options.axis, mod=mod)
     adata = located.holder
     vocabulary = dna_vocabulary(model if isinstance(model, Model) else spec)
     pooling = check_pooling(spec, vocabulary, run.pooling)
@@ -96,14 +96,15 @@ def embed_regions(
     check = partial(slots.check_free, adata, written, keys.record, overwrite=run.overwrite)
     if not run.dry_run:
         check(model=spec.name)
+    loaded = load(model)  # before the genome, which is larger and may have to be fetched as well
+    if not run.dry_run:
+        check(model=spec.name, weights_sha256=loaded.weights_sha256)
     source = make_source(located, genome, vocabulary, options, pooling)
     started = time.perf_counter()
-    loaded = load(model)
     facts = {"function": "glm.tl.embed", "pooling": pooling}
     job = Job(source, loaded, plan, n_layers_run, pooling == "cls", facts)
     if run.dry_run:
         return _plan(job, pooling)
-    check(model=spec.name, weights_sha256=loaded.weights_sha256)
     vectors = embed_rows(job, pooling, out=folder, devices=run.devices, strategy=run.strategy)
     ok = finite_rows(vectors)
     record = slots.make_record(
@@ -136,8 +137,8 @@ def embed_regions(
     return result if run.copy else None
 
 
-def find_regions(data: Any, *, axis: str | None, mod: str | None) -> Located:
-    """The regions of an object that takes results, or of its modality.
+def find_regions(data: Any, model: str, *, axis: str | None, mod: str | None) -> Located:
+    """The regions of an object that takes results, or of its modality, for a model of that name.
 
     Raises
     ------
@@ -153,7 +154,10 @@ def find_regions(data: Any, *, axis: str | None, mod: str | None) -> Located:
             f"Got a {type(data).__name__}, expected an AnnData or a MuData, into which results are "
             "written. Of a table or a BED file glm.pp.set_regions makes columns of an AnnData."
         )
-    return regions_of(data, axis=axis, mod=mod)
+    try:
+        return regions_of(data, axis=axis, mod=mod)
+    except ValueError as error:  # someone with cells, perhaps, who does not know
+        raise ValueError(f"{model} reads regions of DNA. {error}") from None
 
 
 def open_genome(genome: Any, located: Located, model: str) -> Genome:
@@ -206,8 +210,8 @@ def make_source(
     )
     if not source.n_usable:
         raise ValueError(
-            f"None of {located.n_rows:,} regions can be read: {', '.join(source.why_not())}. Is "
-            f"{genome.name or genome.source} the genome they are of?"
+            f"None of {located.n_rows:,} regions can be read: {', '.join(source.why_not())}. Are "
+            f"they of this genome ({genome.name or genome.source})?"
         )
     return source
 
