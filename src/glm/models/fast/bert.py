@@ -41,7 +41,9 @@ from ..bert import Bert, Layer, check_hidden_layer
 _CHUNK = 512  # rows of a linear layer at a time: input and output stay in the cache
 _QUERIES = 256  # queries at a time: a block of scores of 2,048 keys is 2 MB
 _ROUND = 32
-_SHORT = 160  # below this many tokens the stock attention is faster than blocks of ours
+# Below so many tokens other ways are faster than blocks of ours: the stock attention in float32,
+# products of all heads at once in bfloat16 (2.1 times the stock one at 130 tokens of 12 heads).
+_SHORT = {torch.float32: 160, torch.bfloat16: 384}
 
 
 Visit = Callable[[int, Tensor], None]
@@ -311,7 +313,8 @@ def _attend_torch(work: _Workspace, run: _Run) -> None:
 
 
 def _attend_onednn(work: _Workspace, run: _Run) -> None:
-    if run.length < _SHORT:
+    short = run.length < _SHORT[work.query.dtype]
+    if short and work.query.dtype == torch.float32:
         _attend_torch(work, run)
         return
     n_keys = -(-run.length // _ROUND) * _ROUND
@@ -319,9 +322,19 @@ def _attend_onednn(work: _Workspace, run: _Run) -> None:
     off[run.length :] = float("-inf")
     for i in range(run.number):
         start = run.start + i * run.length
-        for head in zip(work.query, work.key, work.value, strict=True):
-            query, key, value = (part[start : start + n_keys] for part in head)
+        parts = (part[:, start : start + n_keys] for part in (work.query, work.key, work.value))
+        if short:
+            _attend_heads(*parts, run.length, off)
+            continue
+        for query, key, value in zip(*parts, strict=True):
             _attend_head(query, key, value, run.length, off)
+
+
+def _attend_heads(query: Tensor, key: Tensor, value: Tensor, length: int, off: Tensor) -> None:
+    """All heads of a sentence at once; rows beyond it stay as they are."""
+    scores = torch.baddbmm(off, query[:, :length], key.transpose(1, 2))
+    torch.softmax(scores, dim=-1, out=scores)
+    query[:, :length] = torch.bmm(scores, value)
 
 
 def _attend_head(query: Tensor, key: Tensor, value: Tensor, length: int, off: Tensor) -> None:
