@@ -322,7 +322,8 @@ def _attend_onednn(work: _Workspace, run: _Run) -> None:
     off[run.length :] = float("-inf")
     for i in range(run.number):
         start = run.start + i * run.length
-        parts = (part[:, start : start + n_keys] for part in (work.query, work.key, work.value))
+        here = slice(start, start + n_keys)
+        parts = work.query[:, here], work.key[:, here], work.value[:, here]
         if short:
             _attend_heads(*parts, run.length, off)
             continue
