@@ -184,7 +184,9 @@ def test_shifted_windows_are_those_of_windows_alone(model: Enformer, kind: str) 
         alone = fast.predict(stretch[None, start : start + length], embeddings=True)
         assert window.keys() == alone.keys()
         for name, numbers in window.items():
-            torch.testing.assert_close(numbers, alone[name][0], rtol=1e-5, atol=1e-6)
+            # Several threads part products by their rows, so that the last bits may differ.
+            highest = float(alone[name].abs().max())
+            torch.testing.assert_close(numbers, alone[name][0], rtol=0, atol=1e-5 * highest)
     # Two ends of 6 bins, and as much as the window moved; all of it where it moved back or far.
     moved = [b - a for a, b in pairwise(starts)]
     shared = [step for step in moved if 0 <= step < length - 6 * 128]
