@@ -38,7 +38,7 @@ import numpy as np
 
 N_REGIONS = 10_000
 N_FIRST = 2_000
-N_SAMPLE = 40
+N_SAMPLE = 20
 LENGTH = 500
 ROUNDS = 4
 GENOME_BP = 6_000_000
@@ -244,7 +244,7 @@ def without_the_model(case: Case, starts: np.ndarray, two_bit: Path) -> float:
     from glm.tl._embed_regions import RegionOptions, find_regions, make_source
 
     started = time.perf_counter()
-    located = find_regions(peaks_at(starts), axis=None, mod=None)
+    located = find_regions(peaks_at(starts), case.name, axis=None, mod=None)
     genome = glm.Genome(two_bit)
     source = make_source(located, genome, case.model.vocabulary, RegionOptions(), "mean")
     for block in range(source.n_blocks):

@@ -82,6 +82,14 @@ def test_real_cells_keep_their_neighbours(test_data: Path, which: str) -> None:
         check(*both(adata, model))
 
 
+@pytest.mark.parametrize("model", ["dnabert-tiny", "grover-tiny"])
+def test_regions_keep_their_neighbours(model: str) -> None:
+    adata, genome = glm.datasets.toy_regions(n_cells=5)
+    for precision in ("float32", "bfloat16"):
+        glm.tl.embed(adata, model, genome=genome, precision=precision, key_added=precision)
+    check(adata.varm["X_float32"], adata.varm["X_bfloat16"])
+
+
 def test_every_reading_takes_it() -> None:
     cells = glm.datasets.toy_cells(24)
     for options in (
