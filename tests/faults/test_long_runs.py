@@ -252,6 +252,27 @@ embed(cells(), devices=2, strategy="ddp", out=folder + "/out")
 """
 
 
+def test_99_a_manifest_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
+    """Between a process's look for the manifest and its look at what else is in the folder."""
+    from glm.engine import WorkFolder
+
+    WorkFolder(tmp_path / "first", {"model": "one"})
+    made = (tmp_path / "first" / "manifest.json").read_bytes()
+    shared, listing = tmp_path / "shared", Path.iterdir
+    shared.mkdir()
+
+    def meanwhile(folder):
+        if folder == shared:
+            (shared / "manifest.json").write_bytes(made)
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    WorkFolder(shared, {"model": "one"})
+    (shared / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="model is 'one' there and 'two' here"):
+        WorkFolder(shared, {"model": "two"})
+
+
 def test_99_one_process_fails(inputs):
     """The other one ends too, and does not wait for ever; its shards are kept."""
     code, _, errors = _python(inputs, FAILS, seconds=120)

@@ -208,12 +208,15 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
         )
     manifest = path / _MANIFEST
     if not manifest.is_file():
-        if any(not entry.name.startswith(f".{_MANIFEST}") for entry in path.iterdir()):
+        others = any(not entry.name.startswith(f".{_MANIFEST}") for entry in path.iterdir())
+        # Looked for again: another process of the same run may have made it between the two looks.
+        if others and not manifest.is_file():
             raise ValueError(
                 f"out={str(path)!r} is a folder that holds something else: it has no {_MANIFEST}. "
                 "Name a new or an empty one."
             )
-        return None
+        if not others:
+            return None
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
