@@ -323,3 +323,69 @@ def make_dna_model(made_up_merges: Callable[..., list[tuple[str, str]]]) -> Call
         return Model(spec, vocabulary, network.eval())
 
     return make
+
+
+def _track_table(rows: list[tuple[str, str, str, str, int]]):
+    """identifier, assay, sample, aggregation, partner on the other strand."""
+    import pandas as pd
+
+    names = ["identifier", "assay", "sample", "aggregation", "strand_pair"]
+    table = pd.DataFrame(rows, columns=names)
+    table.insert(4, "scale", 1.0)
+    table.insert(5, "clip", 384.0)
+    table.index.name = "index"
+    return table
+
+
+@pytest.fixture(scope="session")
+def track_model():
+    """A small Enformer with random weights (norms and attention too), windows of 4,096 bp.
+
+    Heads human (6 tracks, the first two a pair of strands) and mouse (3); 24 bins are predicted.
+    """
+    import torch
+
+    from glm.models.enformer import Enformer, EnformerConfig
+    from glm.models.track_model import TrackModel, TrackSpec
+
+    tables = {
+        "human": _track_table(
+            [
+                ("CN1+", "CAGE", "cardiac fibroblast", "sum", 1),
+                ("CN1-", "CAGE", "cardiac fibroblast", "sum", 0),
+                ("EN2", "DNASE", "heart left ventricle", "mean", 2),
+                ("EN3", "DNASE", "K562", "mean", 3),
+                ("EN4", "CHIP", "H3K27ac/K562", "mean", 4),
+                ("EN5", "CHIP", "H3K27ac/K562", "mean", 5),
+            ]
+        ),
+        "mouse": _track_table(
+            [
+                ("MM1", "DNASE", "liver", "mean", 0),
+                ("MM2", "CAGE", "cardiac myocyte", "sum", 1),
+                ("MM3", "CHIP", "CTCF/liver", "mean", 2),
+            ]
+        ),
+    }
+    config = EnformerConfig(
+        heads={head: len(table) for head, table in tables.items()},
+        channels=48,
+        depth=2,
+        n_heads=2,
+        key_size=8,
+        crop=4,
+        channel_step=8,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Enformer(config).eval()
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name.endswith("running_var"):
+                    tensor.uniform_(0.5, 2.0)
+                elif name.startswith("heads.") and name.endswith("weight"):
+                    tensor.mul_(30)  # so that bins differ visibly
+                elif name.endswith(("running_mean", "bias", "attention.output.weight")):
+                    tensor.normal_(0.0, 0.2)
+    spec = TrackSpec("small-tracks", config, window_bp=4_096, tier="local")
+    return TrackModel(spec, network.requires_grad_(False), tables)

@@ -180,6 +180,37 @@ _DNA = (
     ),
 )
 
+_ENFORMER = "affe5713ae9017460706a44108289b13c5fee16c"
+_BASENJI = "74b8671"
+
+_TRACKS = (
+    RemoteFile(
+        path="enformer/enformer-official-rough/pytorch_model.bin",
+        url="https://huggingface.co/EleutherAI/enformer-official-rough/resolve/"
+        f"{_ENFORMER}/pytorch_model.bin",
+        sha256="99b09d602e195d89c7d4debe144bb2f43907ba0d74006e97098e99d9171c439c",
+        n_bytes=1_005_149_571,
+        revision=_ENFORMER,
+    ),
+)
+
+
+def _targets(organism: str, sha256: str, n_bytes: int) -> RemoteFile:
+    return RemoteFile(
+        path=f"enformer/targets_{organism}.txt",
+        url=f"https://raw.githubusercontent.com/calico/basenji/{_BASENJI}/manuscripts/cross2020/"
+        f"targets_{organism}.txt",
+        sha256=sha256,
+        n_bytes=n_bytes,
+        revision=_BASENJI,
+    )
+
+
+_TARGETS = (
+    _targets("human", "d90233175a9fec389e5ac04cc4aac8cfc08c4aa86217e2e5c10221de78023580", 800_919),
+    _targets("mouse", "f76c869a38bfc79690d7a43e86f155db9b8ac8085ff5a717f99358b3253cd230", 250_458),
+)
+
 # These names say what the file is: it is known by its bare name, also in a mirror.
 _BY_NAME = (
     _geneformer(
@@ -256,7 +287,8 @@ _GENOMES = (
     ),
 )
 
-FILES: dict[str, RemoteFile] = {file.path: file for file in (*_BY_PATH, *_DNA)}
+FILES: dict[str, RemoteFile] = {file.path: file for file in (*_BY_PATH, *_DNA, *_TRACKS)}
 """Every published file by the name that the rest of the package knows it by."""
 FILES.update({file.name: file for file in _BY_NAME})
 FILES.update({file.name: file for file in _GENOMES})
+FILES.update({file.name: file for file in _TARGETS})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .config import BertConfig, Head
+from .enformer_config import EnformerConfig
 from .registry import ModelSpec
+from .track_model import TrackSpec
 
 
 def _geneformer(
@@ -161,3 +163,15 @@ _DNA_MODELS = (
 )
 
 PUBLISHED = (*_GENEFORMER, *_DNA_MODELS)
+
+PUBLISHED_TRACKS = (
+    TrackSpec(
+        name="enformer",
+        shape=EnformerConfig(),
+        window_bp=196_608,
+        targets={head: f"targets_{head}.txt" for head in ("human", "mouse")},
+        weights="enformer/enformer-official-rough/pytorch_model.bin",
+        licence="Apache-2.0",
+        source="https://huggingface.co/EleutherAI/enformer-official-rough",
+    ),
+)

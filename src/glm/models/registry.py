@@ -153,12 +153,17 @@ def _bundle_vocabulary(path: Path, stamp: tuple[int, ...]) -> Vocabulary:
     return vocabulary_from(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _predicts_tracks(content: dict[str, Any]) -> bool:
+    return content.get("system") == "enformer"
+
+
 @cache
 def rows() -> dict[str, ModelSpec]:
-    """Every known model by name: the published ones, then the bundled ones."""
+    """Every known model that reads sentences, by name: the published ones, then the bundled."""
     from .known import PUBLISHED
 
-    bundled = [read_folder(folder.parent) for folder in sorted(_BUNDLED.glob("*/config.json"))]
+    places = sorted(_BUNDLED.glob("*/config.json"))
+    bundled = [read_folder(at.parent) for at in places if not _predicts_tracks(_content_of(at))]
     return {spec.name: spec for spec in (*PUBLISHED, *bundled)}
 
 
@@ -242,16 +247,25 @@ def bundle_file(folder: Path, name: str) -> Path:
 
 def read_folder(folder: Path) -> ModelSpec:
     """The row that a folder's ``config.json`` describes: a bundle's, or one as published."""
-    place = folder / "config.json"
+    content = _content_of(folder / "config.json")
+    if _predicts_tracks(content):
+        raise ValueError(
+            f"{content.get('name', folder)} predicts tracks, it reads no sentences: use "
+            "glm.tl.predict_tracks or glm.tl.embed_enformer."
+        )
+    if is_published(content):
+        return ModelSpec(**describe_folder(folder, content))
+    return _read_bundle(folder, content)
+
+
+def _content_of(place: Path) -> dict[str, Any]:
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} does not describe a model: it is no JSON ({error}).") from error
     if not isinstance(content, dict):
         raise ValueError(f"{place} does not describe a model: it holds no names and values.")
-    if is_published(content):
-        return ModelSpec(**describe_folder(folder, content))
-    return _read_bundle(folder, content)
+    return content
 
 
 def _read_bundle(folder: Path, content: dict[str, Any]) -> ModelSpec:
