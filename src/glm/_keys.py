@@ -104,6 +104,33 @@ class AttentionKeys(_Keys):
 
 
 @dataclass(frozen=True)
+class TrackKeys(_Keys):
+    """Slots of predicted tracks under ``key``."""
+
+    @property
+    def values(self) -> str:
+        """The predictions, in ``varm`` or ``obsm``."""
+        return f"tracks_{self.key}"
+
+    @property
+    def ok(self) -> str:
+        return f"tracks_{self.key}_ok"
+
+    @property
+    def n_share(self) -> str:
+        """Share of unknown bases in the window of each row."""
+        return f"tracks_{self.key}_n_share"
+
+    @property
+    def record(self) -> str:
+        return f"tracks_{self.key}"
+
+    def slots(self, axis: str) -> list[tuple[str, str]]:
+        """Where predictions, flags and shares of an axis, ``"obs"`` or ``"var"``, are written."""
+        return [(f"{axis}m", self.values), (axis, self.ok), (axis, self.n_share)]
+
+
+@dataclass(frozen=True)
 class RegionKeys:
     """Columns of ``obs`` or ``var`` that hold regions, and their record."""
 

@@ -366,7 +366,7 @@ def test_14_nothing_left(cells, refuses, monkeypatch, name, shape):
     def forbidden(*_, **__):
         raise AssertionError("the model was asked for")
 
-    monkeypatch.setattr("glm.models.registry.published_vocabulary", forbidden)
+    monkeypatch.setattr("glm.models.spec.published_vocabulary", forbidden)
     monkeypatch.setattr("glm.tl._embed_cells.load", forbidden)
     adata = cells[:0].copy() if shape == "cells" else cells[:, :0].copy()
     verb = {**vars(glm.tl), **vars(glm.pp)}[name]

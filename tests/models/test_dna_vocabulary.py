@@ -135,6 +135,12 @@ def test_kmers_of_a_text():
     assert (tokens.tolist(), spans.tolist()) == ([6, 1], [[0, 3], [3, 6]])
 
 
+@pytest.mark.parametrize("given", [{"k": 3.0}, {"k": "3"}, {"k": True}, {"k": 3, "stride": None}])
+def test_numbers_of_a_k_mer_vocabulary_are_whole(given):
+    with pytest.raises(TypeError, match="expected a whole number"):
+        KmerVocabulary(**given)
+
+
 @pytest.mark.parametrize(("k", "stride", "said"), [(0, 1, "k is 0"), (9, 1, "9"), (4, 2, "stride")])
 def test_kmers_that_are_none(k: int, stride: int, said: str):
     with pytest.raises(ValueError, match=said):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glm.models.enformer import Attention, Enformer, EnformerConfig
-from glm.models.fast import bert as packed
+from glm.models.fast import products
 from glm.models.fast.enformer import FastEnformer, executor
 from glm.models.fast.enformer.transformer import runs_of
 from glm.models.fast.enformer.winograd import WinogradConv
@@ -20,7 +20,7 @@ BINS = 40
 CROP = 4
 
 needs_onednn = pytest.mark.skipif(
-    not packed._onednn_works(torch.float32), reason="this PyTorch has no oneDNN linear operator"
+    not products.onednn_works(torch.float32), reason="this PyTorch has no oneDNN linear operator"
 )
 both_kernels = pytest.mark.parametrize(
     "kernels", ["torch", pytest.param("onednn", marks=needs_onednn)]
@@ -207,7 +207,7 @@ def test_shifted_windows_may_ask_for_bins_and_tracks(model: Enformer) -> None:
 @both_kernels
 def test_mixed_precision_keeps_the_tracks(model: Enformer, kernels: str) -> None:
     """The tower is the same; the tracks correlate."""
-    if kernels == "onednn" and not packed._onednn_works(torch.bfloat16):
+    if kernels == "onednn" and not products.onednn_works(torch.bfloat16):
         pytest.skip("this processor or PyTorch has no bfloat16 products of oneDNN")
     sequence = codes(1, 100 * 128)
     mixed = FastEnformer(model, kernels=kernels, precision="mixed")
@@ -272,7 +272,7 @@ def test_nothing_asked_for_is_nothing(model: Enformer) -> None:
 @both_kernels
 @pytest.mark.parametrize("n", [2, 4, 6, 64])
 def test_winograd_is_the_convolution(kernels: str, n: int) -> None:
-    product = F.linear if kernels == "torch" else packed._product
+    product = F.linear if kernels == "torch" else products.onednn_product
     generator = torch.Generator().manual_seed(3)
     rows = torch.rand(n + 4, 24, generator=generator)
     weight = torch.randn(16, 24, 5, generator=generator)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from glm.models.bert import Bert, BertConfig
-from glm.models.fast import bert as fast
+from glm.models.fast import products
 from glm.models.fast.bert import PackedBert
 
 TOLERANCE = 1e-5
 LENGTHS = [1, 5, 31, 32, 33, 160, 2_048, 300, 300, 700, 40, 40, 40, 1]  # equal neighbours too
 
 needs_onednn = pytest.mark.skipif(
-    not fast._onednn_works(torch.float32), reason="this PyTorch has no oneDNN linear operator"
+    not products.onednn_works(torch.float32), reason="this PyTorch has no oneDNN linear operator"
 )
 both_kernels = pytest.mark.parametrize(
     "kernels", ["torch", pytest.param("onednn", marks=needs_onednn)]
@@ -30,7 +30,7 @@ both_kernels_in_bfloat16 = pytest.mark.parametrize(
         pytest.param(
             "onednn",
             marks=pytest.mark.skipif(
-                not fast._onednn_works(torch.bfloat16),
+                not products.onednn_works(torch.bfloat16),
                 reason="this processor or PyTorch has no bfloat16 products of oneDNN",
             ),
         ),
@@ -177,10 +177,10 @@ def test_wrong_input_is_named(bert: Bert) -> None:
 @pytest.fixture
 def _tried_anew() -> Iterator[None]:
     """What was found out about the processor and the operator is forgotten before and after."""
-    for known in (fast._onednn_works, fast._float32_pays):
+    for known in (products.onednn_works, products.float32_pays):
         known.cache_clear()
     yield
-    for known in (fast._onednn_works, fast._float32_pays):
+    for known in (products.onednn_works, products.float32_pays):
         known.cache_clear()
 
 
@@ -202,7 +202,7 @@ def test_an_operator_that_gives_something_else_is_not_used(
     dtype: torch.dtype, wrong: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong, raising=False)
-    assert not fast._onednn_works(dtype)
+    assert not products.onednn_works(dtype)
 
 
 @pytest.mark.usefixtures("_tried_anew")

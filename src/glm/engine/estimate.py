@@ -15,7 +15,7 @@ from .._messages import counted
 from .items import Items, batch_end
 from .plan import Plan, token_bytes
 from .reduce import Reducer
-from .run import Executor, is_out_of_memory
+from .run import Executor, ItemExecutor, Read, is_out_of_memory, reading
 
 if TYPE_CHECKING:
     from ..models.config import BertConfig
@@ -38,7 +38,7 @@ class RunPlan:
     n_rows_truncated
         Rows longer than the model's context, which are read in part.
     n_tokens
-        Tokens that the model reads, special ones included.
+        Tokens that the model reads, special ones included; bases, for one that reads windows.
     n_blocks, n_batches
         Fixed ranges of rows, and batches they are cut into.
     device, precision, token_budget
@@ -50,6 +50,8 @@ class RunPlan:
         Estimate from a warm-up on this device, as it is now: loading and reading left out.
     seconds_measured
         How long the warm-up took.
+    unit
+        What is counted as tokens: ``"tokens"`` or ``"bases"``.
     """
 
     model: str
@@ -67,6 +69,7 @@ class RunPlan:
     result_bytes: int
     seconds: float
     seconds_measured: float
+    unit: str = "tokens"
 
     @property
     def share_truncated(self) -> float:
@@ -79,13 +82,14 @@ class RunPlan:
         return self.model_bytes + self.batch_bytes + self.result_bytes
 
     def _card(self) -> dict[str, object]:
+        tokens = self.unit == "tokens"
         truncated = f"{self.n_rows_truncated:,} ({100 * self.share_truncated:.0f}%)"
         return {
             "rows": f"{self.n_rows:,}, of which {self.n_rows_usable:,} usable",
-            "truncated": f"{truncated} are longer than the context",
-            "tokens": f"{self.n_tokens:,} in {counted(self.n_batches, 'batch', 'batches')}, "
+            **({"truncated": f"{truncated} are longer than the context"} if tokens else {}),
+            self.unit: f"{self.n_tokens:,} in {counted(self.n_batches, 'batch', 'batches')}, "
             f"{counted(self.n_blocks, 'block')}",
-            "device": f"{self.device}, {self.precision}, {self.token_budget:,} tokens at once",
+            "device": f"{self.device}, {self.precision}, {self.token_budget:,} {self.unit} at once",
             "memory": f"{_size(self.memory_bytes)}: weights {_size(self.model_bytes)}, a batch "
             f"{_size(self.batch_bytes)}, result {_size(self.result_bytes)}",
             "time": f"about {_duration(self.seconds)} (from {self.seconds_measured:.1f} s measured "
@@ -115,13 +119,13 @@ def count_batches(blocks: Iterable[np.ndarray], budget: int) -> int:
 
 
 def estimate_seconds(
-    executor: Executor,
+    executor: Executor | ItemExecutor,
     plan: Plan,
     lengths: np.ndarray,
     sample: Items,
     *,
-    layer: int,
-    first_only: bool,
+    layer: int = 0,
+    first_only: bool = False,
     reducer: Reducer | None = None,
 ) -> tuple[float, float]:
     """Seconds that sentences of these lengths take, and seconds spent on finding out.
@@ -135,14 +139,15 @@ def estimate_seconds(
     if not lengths.size or not len(sample):
         return 0.0, 0.0
     started = time.perf_counter()
+    read = reading(executor, plan.device, layer=layer, first_only=first_only)
     chosen = np.unique(np.quantile(lengths, [0.1, 0.5, 0.9], method="nearest")).astype(np.int64)
     timed: list[tuple[int, int, float]] = []
     for length in [chosen[0], *chosen]:  # the first one warms up and is not counted
         number = int(min(max(plan.budget // length, 1), lengths.size))
         batch = _of_length(sample, int(length), number)
-        seconds = _time_batch(executor, plan, batch, layer, first_only, reducer)
+        seconds = _time_batch(read, plan, batch, reducer)
         if seconds < _BRIEF:  # the faster of two, as something else may have been in the way
-            again = _time_batch(executor, plan, batch, layer, first_only, reducer)
+            again = _time_batch(read, plan, batch, reducer)
             seconds = min(seconds, again)
         squares = int((batch.lengths.astype(np.int64) ** 2).sum())
         timed.append((batch.tokens.size, squares, seconds))
@@ -164,20 +169,11 @@ def _of_length(sample: Items, length: int, number: int) -> Items:
     return sample.take(np.resize(nearest, number))
 
 
-def _time_batch(
-    executor: Executor,
-    plan: Plan,
-    batch: Items,
-    layer: int,
-    first_only: bool,
-    reducer: Reducer | None,
-) -> float:
-    tokens = torch.from_numpy(batch.tokens).to(plan.device)
-    lengths = batch.lengths.tolist()
+def _time_batch(read: Read, plan: Plan, batch: Items, reducer: Reducer | None) -> float:
     _wait(plan)
     started = time.perf_counter()
     try:
-        hidden = executor.hidden(tokens, lengths, layer=layer, first_only=first_only)
+        hidden = read(batch)
         if reducer is not None:
             reducer.update(batch, hidden)
     except (RuntimeError, MemoryError) as error:
@@ -186,10 +182,7 @@ def _time_batch(
         hidden = None
     if hidden is None:
         halves = np.array_split(np.arange(len(batch)), 2)
-        return sum(
-            _time_batch(executor, plan, batch.take(half), layer, first_only, reducer)
-            for half in halves
-        )
+        return sum(_time_batch(read, plan, batch.take(half), reducer) for half in halves)
     _wait(plan)
     return time.perf_counter() - started
 

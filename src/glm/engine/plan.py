@@ -9,7 +9,8 @@ import torch
 
 from ..models.config import BertConfig
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "mixed"]
+"""``"mixed"`` is of models that predict tracks: bfloat16 in their transformer blocks alone."""
 
 # Measured on CPUs: budgets of 4 to 8 thousand tokens beat larger ones, which leave the cache.
 _CPU_BUDGET = 6_144
@@ -29,7 +30,7 @@ class Plan:
     device
         Torch device.
     precision
-        ``"float32"`` or ``"bfloat16"``.
+        ``"float32"`` or ``"bfloat16"``; ``"mixed"`` for models that predict tracks.
     budget
         Tokens a batch.
     """

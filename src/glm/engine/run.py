@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,13 +17,47 @@ Progress = Callable[[int, int], None]
 """Is told the items and the tokens that are done."""
 
 
+@runtime_checkable
 class Executor(Protocol):
-    """An inference executor of a model."""
+    """An inference executor of a model that reads packed sentences."""
 
     def hidden(
         self, tokens: torch.Tensor, lengths: Any, *, layer: int, first_only: bool = False
     ) -> torch.Tensor:
         """Hidden states of packed sentences at ``layer``."""
+
+
+class ItemExecutor(Protocol):
+    """An executor that reads items as they are: their tokens, and which of their outputs are asked.
+
+    Attributes
+    ----------
+    item
+        What messages call an item, ``"window of {n} bases"``.
+    """
+
+    item: str
+
+    def read(self, batch: Items) -> torch.Tensor:
+        """What comes out of a batch, in the form that the reducer takes."""
+
+
+Read = Callable[[Items], torch.Tensor]
+
+
+def reading(
+    executor: Executor | ItemExecutor, device: torch.device, *, layer: int, first_only: bool
+) -> Read:
+    """How a batch is read with an executor."""
+    if not isinstance(executor, Executor):
+        return executor.read
+
+    def read(batch: Items) -> torch.Tensor:
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        lengths = batch.lengths.tolist()
+        return executor.hidden(tokens, lengths, layer=layer, first_only=first_only)
+
+    return read
 
 
 class Runner:
@@ -45,19 +79,19 @@ class Runner:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: Executor | ItemExecutor,
         plan: Plan,
         *,
-        layer: int,
+        layer: int = 0,
         first_only: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.budget = plan.budget
         self.place = (0, 0)
         self.settled = True
-        self._executor = executor
         self._device = plan.device
-        self._reading: dict[str, Any] = {"layer": layer, "first_only": first_only}
+        self._read = reading(executor, plan.device, layer=layer, first_only=first_only)
+        self._item = getattr(executor, "item", "sentence of {n} tokens")
         self._progress = progress
 
     def run(
@@ -93,8 +127,7 @@ class Runner:
     def _fits(self, batch: Items, reducer: Reducer) -> bool:
         """Run a batch; false where memory ran out."""
         try:
-            tokens = torch.from_numpy(batch.tokens).to(self._device)
-            hidden = self._executor.hidden(tokens, batch.lengths.tolist(), **self._reading)
+            hidden = self._read(batch)
             self.settled = False
             reducer.update(batch, hidden)
         except (RuntimeError, MemoryError) as error:
@@ -110,8 +143,9 @@ class Runner:
             torch.cuda.empty_cache()
         if len(batch) == 1:
             raise RuntimeError(
-                f"Memory of {self._device} ran out on a single sentence of "
-                f"{batch.tokens.size:,} tokens (row {int(batch.row[0]):,}), which cannot be cut. "
+                f"Memory of {self._device} ran out on a single "
+                f"{self._item.format(n=f'{batch.tokens.size:,}')} (row {int(batch.row[0]):,}), "
+                "which cannot be cut. "
                 "Free memory there, or pass another device. What was written to out= before is "
                 "kept, and the same call goes on from it."
             )

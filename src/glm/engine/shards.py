@@ -73,6 +73,13 @@ class WorkFolder:
     facts
         Everything the result depends on, as plain values.
 
+    Attributes
+    ----------
+    path
+        The folder.
+    facts
+        The same, as they are written.
+
     Raises
     ------
     ValueError
@@ -81,14 +88,14 @@ class WorkFolder:
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = path
-        self._facts = json.loads(json.dumps(facts, default=np.generic.item))
+        self.facts: dict[str, Any] = json.loads(json.dumps(facts, default=np.generic.item))
         manifest = _read_manifest(path)
         if manifest is None:
             path.mkdir(parents=True, exist_ok=True)
             self._write_manifest(complete=False, keep=True)
             manifest = _read_manifest(path)  # of two runs that begin at once, the first one's
         if manifest is not None:
-            _check_same(path, manifest["facts"], self._facts)
+            _check_same(path, manifest["facts"], self.facts)
 
     def is_complete(self, name: str) -> bool:
         """Whether the finished result is there, in the file ``name``."""
@@ -171,7 +178,7 @@ class WorkFolder:
             "format": _FORMAT,
             "glm_version": __version__,
             "complete": complete,
-            "facts": self._facts,
+            "facts": self.facts,
         }
         with replacing(self.path / _MANIFEST, keep=keep) as beside:
             beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

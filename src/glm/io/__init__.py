@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from ._bed import read_bed
+from ._bigwig import read_bigwig, write_bigwig
 from ._gtf import read_gtf
 from ._tfrecord import TFRecord, read_tfrecords
 
-__all__ = ["TFRecord", "read_bed", "read_gtf", "read_tfrecords"]
+__all__ = [
+    "TFRecord",
+    "read_bed",
+    "read_bigwig",
+    "read_gtf",
+    "read_tfrecords",
+    "write_bigwig",
+]

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._export_tracks import export_tracks
 from ._saving import plain, state_to_save, write_json, written_together
-from .bundle import Model, load
+from .any_model import get, load
+from .bundle import Model
 from .dna_vocabulary import SPECIAL_TEXTS, KmerVocabulary, PairVocabulary
 from .published import ARCHITECTURES, PROBLEMS, SHAPE
+from .track_model import TrackModel
 
 if TYPE_CHECKING:
     from .kinds import Vocabulary
-    from .registry import ModelSpec
+    from .spec import ModelSpec
     from .weights import Network
 
 _FILES = ["model.safetensors", "vocabulary.json", "config.json"]
 
 
-def export(model: str | Path | Model, folder: str | Path) -> Path:
-    """Write a model so that ``transformers`` loads it, and ``glm`` too.
+def export(model: str | Path | Model | TrackModel, folder: str | Path) -> Path:
+    """Write a model so that ``transformers`` or ``enformer-pytorch`` loads it, and ``glm`` too.
 
     Parameters
     ----------
@@ -46,6 +49,18 @@ def export(model: str | Path | Model, folder: str | Path) -> Path:
         For a model of DNA, so that ``transformers.AutoTokenizer`` makes its tokens: of k-mers with
         a space between them, or of plain DNA in upper case.
 
+    Of a model that predicts tracks, for ``enformer_pytorch.Enformer.from_pretrained``:
+
+    ``config.json``
+        Of an ``Enformer``, its window and crop in its entry ``glm``. With windows of 196,608 bases
+        it says ``use_tf_gamma``, and they compute the same; of other lengths that tool has no
+        positional features scaled as published, and its results differ.
+    ``pytorch_model.bin``
+        Weights, float32, under their published names, the second copy of the trunk included; the
+        two share their place in the file.
+    ``tracks_human.tsv``, and one for each other head
+        The tracks by name, which the layout has no place for.
+
     Raises
     ------
     RuntimeError
@@ -64,6 +79,8 @@ def export(model: str | Path | Model, folder: str | Path) -> Path:
 
     model, folder = load(model), Path(folder).expanduser()
     _refuse_bundle(folder)
+    if isinstance(model, TrackModel):
+        return export_tracks(model, folder)
     state = state_to_save(model.spec, model.network)
     tokenizer = _tokenizer(model.vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +119,6 @@ def _tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _refuse_bundle(folder: Path) -> None:
-    from .registry import get
-
     if (folder / "config.json").is_file() and get(folder).is_bundle:
         raise ValueError(
             f"{folder} holds a bundle, which has files of the same names. Name another folder."

@@ -16,7 +16,7 @@ from .._atomic import name_beside
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .registry import ModelSpec
+    from .spec import ModelSpec
     from .weights import Network
 
 

@@ -14,7 +14,8 @@ from .._fetch import fetch, sha256_of
 from .._hashes import digest_once
 from ._saving import check_labels, plain, state_to_save, write_json, written_together
 from .kinds import Vocabulary, files_of
-from .registry import BUNDLE_FORMAT, ModelSpec, bundle_file, get, ways_out
+from .places import BUNDLE_FORMAT, bundle_file, ways_out
+from .registry import ModelSpec, get
 
 if TYPE_CHECKING:
     from .bert import Bert

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._cards import html_card
+from .config import is_whole
 
 if TYPE_CHECKING:
     from ..encode.bpe import BytePairs
@@ -178,6 +179,9 @@ class KmerVocabulary(DnaVocabulary):
     def __post_init__(self) -> None:
         from ..encode.kmer import kmer_pieces  # loads a compiler: not before it is needed
 
+        for name in ("k", "stride", "context"):
+            if not is_whole(getattr(self, name)):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected a whole number.")
         pieces = tuple(kmer_pieces(self.k)[len(SPECIAL) :])  # refuses a k that is none
         if self.stride not in (1, self.k):
             raise ValueError(

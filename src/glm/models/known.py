@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .config import BertConfig, Head
 from .enformer_config import EnformerConfig
-from .registry import ModelSpec
+from .spec import ModelSpec
 from .track_model import TrackSpec
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,20 +15,21 @@ from .._fetch import fetch, sha256_of
 from .._hashes import digest_once
 from ._saving import plain, write_json, written_together
 from .enformer_config import BIN_BP, EnformerConfig
-from .registry import BUNDLE_FORMAT, bundle_file, ways_out
-from .track_table import read_table, read_targets, write_table
+from .places import BUNDLE_FORMAT, TRACK_SYSTEM, bundle_file, check_format, content_of, ways_out
+from .published import is_published
+from .published_tracks import describe_track_folder, table_name
+from .track_table import read_table, read_targets, unnamed_tracks, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .enformer import Enformer
 
-SYSTEM = "enformer"
-
-GENOMES = {"human": ("hg19", "hg38"), "mouse": ("mm10",)}
+GENOMES = {"human": ("hg18", "hg19", "hg38", "hs1"), "mouse": ("mm9", "mm10", "mm39")}
 """Assemblies of the species that a head of this name was trained on."""
 
 TRAINED_ON = {"human": "hg38", "mouse": "mm10"}
+"""The assembly itself."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class TrackSpec:
     targets
         Head to the entry of its table in the download table; empty where tables are in ``folder``.
     weights
-        Entry of the download table, ``""`` for a bundle.
+        Entry of the download table; of a folder in the published layout the file in it; ``""`` for
+        a bundle.
     folder
-        Folder of a bundle, else ``None``.
+        Folder of a bundle, or of a checkpoint in the published layout, else ``None``.
     tier
         ``"published"``, ``"demo"`` (bundled, small, for examples) or ``"local"`` (the user's own).
     licence
@@ -70,7 +71,17 @@ class TrackSpec:
     licence: str = "Apache-2.0"
     source: str = ""
     note: str = ""
-    system: str = SYSTEM
+    system: str = TRACK_SYSTEM
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether ``folder`` is a bundle, with the hashes of its files in ``config.json``."""
+        return self.folder is not None and not self.weights
+
+    @property
+    def files(self) -> list[str]:
+        """The published files that it needs, by their names in the download table."""
+        return [*self.targets.values(), *([self.weights] if self.folder is None else [])]
 
     @property
     def output_bp(self) -> int:
@@ -84,14 +95,36 @@ class TrackSpec:
             return "bundled" if self.tier == "demo" else "local"
         if not self.weights:
             return "in memory"
-        return "to fetch" if _fetch.local_path(self.weights) is None else "on this machine"
+        there = [_fetch.local_path(name) is not None for name in self.files]
+        return "on this machine" if all(there) else "to fetch"
 
     def tracks(self, head: str) -> pd.DataFrame:
-        """The table of a head's tracks; of a published model it is fetched and held to its hash."""
-        if self.folder is not None:
+        """The table of a head's tracks; of a published model it is fetched and held to its hash.
+
+        Raises
+        ------
+        OSError
+            If its file is not here and cannot be fetched, or is not the published one.
+        RuntimeError
+            If it has not as many rows as the head has outputs.
+        """
+        table, n = self._table(head), self.shape.heads[head]
+        if len(table) != n:
+            raise RuntimeError(
+                f"{self.name} predicts {n:,} {head} tracks, and its table names {len(table):,}: "
+                "the two do not belong together."
+            )
+        return table
+
+    def _table(self, head: str) -> pd.DataFrame:
+        if self.folder is not None and self.is_bundle:
             return read_table(bundle_file(self.folder, table_name(head)))
-        with ways_out(self):
-            return read_targets(fetch(self.targets[head]))
+        if head in self.targets:
+            with ways_out(self):
+                return read_targets(fetch(self.targets[head]))
+        if self.folder is not None and (self.folder / table_name(head)).is_file():
+            return read_table(self.folder / table_name(head))
+        return unnamed_tracks(self.shape.heads[head])
 
     def _repr_html_(self) -> str:
         return html_card(f"Model {self.name}", self._card(), note=self.note)
@@ -216,20 +249,23 @@ class TrackModel:
         return html_card(f"Loaded model {self.spec.name}", rows, note=self.spec.note)
 
 
-def table_name(head: str) -> str:
-    """File of a bundle that holds the table of a head's tracks."""
-    return f"tracks_{head}.tsv"
+def read_track_folder(folder: Path, content: Mapping[str, Any]) -> TrackSpec:
+    """The row that a folder's ``config.json`` describes: a bundle's, or one as published.
 
-
-def is_track_bundle(content: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` is of a bundle that predicts tracks."""
-    return content.get("system") == SYSTEM
-
-
-def read_track_bundle(folder: Path, content: Mapping[str, Any]) -> TrackSpec:
-    """The row that a bundle's ``config.json`` describes."""
+    Raises
+    ------
+    ValueError
+        If it describes something else.
+    RuntimeError
+        If the bundle is of another format.
+    """
+    if is_published(content):
+        return TrackSpec(**describe_track_folder(folder, content))
+    check_format(folder, content)
     try:
-        return TrackSpec(
+        if not isinstance(content["sha256"], dict):
+            raise TypeError("sha256 holds no names and hashes")
+        spec = TrackSpec(
             name=content["name"],
             shape=EnformerConfig(**content["shape"]),
             window_bp=content["window_bp"],
@@ -239,10 +275,13 @@ def read_track_bundle(folder: Path, content: Mapping[str, Any]) -> TrackSpec:
             source=content["source"],
             note=content["note"],
         )
+        spec.shape.n_bins(spec.window_bp)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder / 'config.json'} does not describe a bundle that predicts tracks ({error})."
+            f"{folder / 'config.json'} does not describe a bundle that predicts tracks ({error}); "
+            "expected name, system, shape, window_bp, tier, licence, source, note and sha256."
         ) from error
+    return spec
 
 
 def load_track_model(spec: TrackSpec) -> TrackModel:
@@ -251,14 +290,27 @@ def load_track_model(spec: TrackSpec) -> TrackModel:
     from .weights import read_state
 
     tables = {head: spec.tracks(head) for head in spec.shape.heads}
-    card: Mapping[str, Any] = {}
+    path, sha256 = _weights(spec)
+    network = load_enformer(read_state(path), spec.shape)
+    return TrackModel(spec, network, tables, sha256, _card(spec))
+
+
+def _weights(spec: TrackSpec) -> tuple[Path, str]:
+    """Path of the weights and their hash."""
     if spec.folder is None:
         with ways_out(spec):
             path = fetch(spec.weights)
-        sha256 = digest_once(path, "sha256")
-    else:
+        return path, digest_once(path, "sha256")
+    if spec.is_bundle:
         path = bundle_file(spec.folder, "model.safetensors")
-        config = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))
-        sha256, card = config["sha256"]["model.safetensors"], config.get("card", {})
-    network = load_enformer(read_state(path), spec.shape)
-    return TrackModel(spec, network, tables, sha256, card)
+        return path, content_of(spec.folder / "config.json")["sha256"]["model.safetensors"]
+    return spec.folder / spec.weights, sha256_of(spec.folder / spec.weights)
+
+
+def _card(spec: TrackSpec) -> Mapping[str, Any]:
+    """The card in a folder's ``config.json``; empty where there is none."""
+    if spec.folder is None:
+        return {}
+    content = content_of(spec.folder / "config.json")
+    card = (content if spec.is_bundle else content.get("glm", {})).get("card", {})
+    return card if isinstance(card, dict) else {}

@@ -219,8 +219,8 @@ def make_source(
 def _plan(job: Job, pooling: str) -> RunPlan:
     from ..engine import ArraySink, PoolRows
 
-    width = job.model.spec.shape.hidden_size
-    return plan_job(job, 4 * job.source.n_rows * width, PoolRows(pooling, ArraySink(0, width)))
+    reducer = PoolRows(pooling, ArraySink(0, job.width))
+    return plan_job(job, 4 * job.source.n_rows * job.width, reducer)
 
 
 def _sequence_facts(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..engine import Items, Plan, Reducer, Runner, RunPlan, Team, WorkFolder
     from ..engine.plan import Precision
-    from ..engine.run import Executor
+    from ..engine.run import Executor, ItemExecutor
     from ..models.config import BertConfig
 
 Devices = int | list[int] | str | None
@@ -83,9 +84,89 @@ def packed_bert(model: Model, plan: Plan) -> Executor:
     return PackedBert(model.encoder, device=plan.device, dtype=plan.dtype)
 
 
-@dataclass(frozen=True)
-class Job:
+class AnyJob(ABC):
     """What is to be computed of which rows: all that another process needs for its part.
+
+    What reads sentences is a :class:`Job`; others say themselves what of their model counts.
+
+    Attributes
+    ----------
+    source
+        The items.
+    plan
+        Device, precision, budget.
+    what
+        What is done, for the progress bar.
+    """
+
+    source: RowSource
+    plan: Plan
+    what: str
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers of a row's result."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What the engine is told of the executor's ``hidden``; nothing, if that reads items."""
+        return {}
+
+    @abstractmethod
+    def executor(self, plan: Plan) -> Executor | ItemExecutor:
+        """The model on its device."""
+
+    @abstractmethod
+    def facts_of_model(self) -> dict[str, Any]:
+        """Everything of the model, and of how it is read, that decides the bits of a result."""
+
+    @abstractmethod
+    def memory(self, longest: int) -> dict[str, int]:
+        """Bytes of weights and of the largest batch, for items of up to so many tokens."""
+
+    def runner(self, advance: Callable[[int], None], device: torch.device | None = None) -> Runner:
+        """What runs the items, on the plan's device or another."""
+        from ..engine import Runner
+
+        plan = self.plan if device is None else dataclasses.replace(self.plan, device=device)
+        return Runner(
+            self.executor(plan),
+            plan,
+            progress=lambda n_items, _: advance(n_items),
+            **self.reading,
+        )
+
+    def progress(self, *, shown: bool = True) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar of the items."""
+        if not shown:
+            return nullcontext(_unseen)
+        n_items = sum(map(self.source.n_items, range(self.source.n_blocks)))
+        return progress_bar(n_items, self.source.unit, f"{self.what} with {self.name}")
+
+    def all_facts(self) -> dict[str, Any]:
+        """Everything that decides the bits of the result; reads all data once."""
+        return {
+            "model": self.name,
+            **self.facts_of_model(),
+            "device": self.plan.device.type,
+            "precision": self.plan.precision,
+            "token_budget": self.plan.budget,
+            **self.source.facts(),
+        }
+
+
+OneJob = TypeVar("OneJob", bound=AnyJob)
+
+
+@dataclass(frozen=True)
+class Job(AnyJob):
+    """A job of a model that reads sentences.
 
     Attributes
     ----------
@@ -113,41 +194,35 @@ class Job:
     what: str = "embed"
     make_executor: Callable[[Model, Plan], Executor] = packed_bert
 
-    def runner(self, advance: Callable[[int], None], device: torch.device | None = None) -> Runner:
-        """The model on its device."""
-        from ..engine import Runner
+    @property
+    def name(self) -> str:
+        return self.model.spec.name
 
-        plan = self.plan if device is None else dataclasses.replace(self.plan, device=device)
-        return Runner(
-            self.make_executor(self.model, plan),
-            plan,
-            layer=self.layer,
-            first_only=self.first_only,
-            progress=lambda n_items, _: advance(n_items),
-        )
+    @property
+    def width(self) -> int:
+        return self.model.spec.shape.hidden_size
 
-    def progress(self, *, shown: bool = True) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar of the items."""
-        if not shown:
-            return nullcontext(_unseen)
-        n_items = sum(map(self.source.n_items, range(self.source.n_blocks)))
-        title = f"{self.what} with {self.model.spec.name}"
-        return progress_bar(n_items, self.source.unit, title)
+    @property
+    def reading(self) -> dict[str, Any]:
+        return {"layer": self.layer, "first_only": self.first_only}
 
-    def all_facts(self) -> dict[str, Any]:
-        """Everything that decides the bits of the result; reads all data once."""
+    def executor(self, plan: Plan) -> Executor:
+        return self.make_executor(self.model, plan)
+
+    def facts_of_model(self) -> dict[str, Any]:
         return {
-            "model": self.model.spec.name,
             "encoder_sha256": _encoder_sha256(self.model),
             "vocabulary_sha256": self.model.vocabulary.sha256,
             "n_layers_run": self.layer,
             "first_only": self.first_only,
             **self.facts,
-            "device": self.plan.device.type,
-            "precision": self.plan.precision,
-            "token_budget": self.plan.budget,
-            **self.source.facts(),
         }
+
+    def memory(self, longest: int) -> dict[str, int]:
+        from ..engine import memory
+
+        n_weights = sum(parameter.numel() for parameter in self.model.encoder.parameters())
+        return memory(self.model.spec.shape, self.plan, n_weights=n_weights, longest=longest)
 
 
 def choose_plan(
@@ -194,7 +269,7 @@ def finite_rows(vectors: np.ndarray, step: int = 8192) -> np.ndarray:
 
 
 def run_job(
-    job: Job,
+    job: AnyJob,
     reducer: Reducer,
     *,
     out: Path | None = None,
@@ -206,62 +281,58 @@ def run_job(
     With ``out``, or several devices, shards go through a folder. Those in ``out`` stay when all is
     done, and the same call again only gathers them.
     """
-    from ..engine import assemble, cut, gather, states
+    from ..engine import WorkFolder, assemble, cut, gather, states
 
     if out is None and devices is None:
         with job.progress() as advance:
             gather(states(job.source, reducer, job.runner(advance)), reducer)
         return
     team = assemble(devices, strategy, job.plan.device)
-    job = _agreed(job, team)
+    job = agreed(job, team)
     with team.folder(out) as path:
-        folder = _compute(job, reducer, team, path, job.all_facts() if out is not None else {})
+        folder = WorkFolder(path, job.all_facts() if out is not None else {})
+        compute(job, reducer, team, folder)
         gather(folder.states(len(cut(job.source, reducer))), reducer)
 
 
 def embed_rows(
-    job: Job,
+    job: AnyJob,
     pooling: str,
     *,
     out: Path | None = None,
     devices: Devices = None,
     strategy: str = "auto",
+    file: str = EMBEDDING_FILE,
 ) -> np.ndarray:
     """Compute embeddings, rows × width.
 
-    With ``out`` they are a memory map of the file that stays there.
+    With ``out`` they are a memory map of the ``file`` that stays there.
     """
     from ..engine import ArraySink, PoolRows
 
     if out is not None:
-        return _embed_to_file(job, pooling, out, devices, strategy)
-    sink = ArraySink(job.source.n_rows, job.model.spec.shape.hidden_size)
+        return _embed_to_file(job, pooling, out, devices, strategy, file)
+    sink = ArraySink(job.source.n_rows, job.width)
     run_job(job, PoolRows(pooling, sink), devices=devices, strategy=strategy)
     return sink.array
 
 
-def plan_job(job: Job, result_bytes: int, reducer: Reducer) -> RunPlan:
+def plan_job(job: AnyJob, result_bytes: int, reducer: Reducer, *, unit: str = "tokens") -> RunPlan:
     """What a job would cost: counted, and timed on a few batches of its own sentences.
 
     ``reducer`` takes those in, and is left empty.
     """
-    from ..engine import RunPlan, count_batches, estimate_seconds, memory
+    from ..engine import RunPlan, count_batches, estimate_seconds
 
-    source, model, plan = job.source, job.model, job.plan
+    source, plan = job.source, job.plan
     blocks = [source.lengths(block) for block in range(source.n_blocks)]
     lengths = np.concatenate([np.zeros(0, np.int64), *blocks])
     first = next((block for block, own in enumerate(blocks) if own.size), 0)
     seconds, measured = estimate_seconds(
-        job.make_executor(model, plan),
-        plan,
-        lengths,
-        source.block(first),
-        layer=job.layer,
-        first_only=job.first_only,
-        reducer=reducer,
+        job.executor(plan), plan, lengths, source.block(first), reducer=reducer, **job.reading
     )
     return RunPlan(
-        model=model.spec.name,
+        model=job.name,
         n_rows=source.n_rows,
         n_rows_usable=source.n_usable,
         n_rows_truncated=source.n_truncated,
@@ -273,13 +344,9 @@ def plan_job(job: Job, result_bytes: int, reducer: Reducer) -> RunPlan:
         token_budget=plan.budget,
         seconds=seconds,
         seconds_measured=measured,
-        **memory(
-            model.spec.shape,
-            plan,
-            n_weights=sum(parameter.numel() for parameter in model.encoder.parameters()),
-            longest=int(lengths.max(initial=0)),
-        ),
+        **job.memory(int(lengths.max(initial=0))),
         result_bytes=result_bytes,
+        unit=unit,
     )
 
 
@@ -287,39 +354,57 @@ def _unseen(n_items: int) -> None:
     """No bar: another process shows it."""
 
 
-def _embed_to_file(
-    job: Job, pooling: str, out: Path, devices: Devices, strategy: str
-) -> np.ndarray:
+def complete(
+    job: OneJob,
+    out: Path,
+    file: str,
+    make: Callable[[OneJob, Team, WorkFolder], None],
+    *,
+    kind: type[WorkFolder] | None = None,
+    devices: Devices = None,
+    strategy: str = "auto",
+) -> WorkFolder:
+    """The folder with a job's finished result, of which ``file`` is made last.
+
+    ``make`` computes what is not there yet, in every process; a folder that is complete is left as
+    it is.
+    """
     from ..engine import WorkFolder, assemble
 
     team = assemble(devices, strategy, job.plan.device)
-    job = _agreed(job, team)
-    facts = job.all_facts()
-    folder = WorkFolder(out, facts)
-    if not folder.is_complete(EMBEDDING_FILE):
+    job = agreed(job, team)
+    folder = (kind or WorkFolder)(out, job.all_facts())
+    if not folder.is_complete(file):
         try:
-            _make_file(job, pooling, team, folder, facts)
+            make(job, team, folder)
         except FileNotFoundError:
             # A second run of the same call was faster, and has let go of the shards.
-            if devices is not None or not folder.is_complete(EMBEDDING_FILE):
+            if devices is not None or not folder.is_complete(file):
                 raise
     team.wait()
     if team.rank == 0:
         folder.drop_shards()
+    return folder
+
+
+def _embed_to_file(
+    job: AnyJob, pooling: str, out: Path, devices: Devices, strategy: str, file: str
+) -> np.ndarray:
+    make = partial(_make_file, pooling, file)
+    folder = complete(job, out, file, make, devices=devices, strategy=strategy)
     # What is changed in memory stays there: the file is only read from now on. As a plain array,
     # since AnnData writes no other.
-    return np.asarray(np.load(folder.result(EMBEDDING_FILE), mmap_mode="c"))
+    return np.asarray(np.load(folder.result(file), mmap_mode="c"))
 
 
-def _make_file(
-    job: Job, pooling: str, team: Team, folder: WorkFolder, facts: dict[str, Any]
-) -> None:
+def _make_file(pooling: str, file: str, job: AnyJob, team: Team, folder: WorkFolder) -> None:
     from ..engine import ArraySink, FileSink, PoolRows, cut, gather
 
-    n_rows, width = job.source.n_rows, job.model.spec.shape.hidden_size
-    _check_room(folder, 4 * n_rows * width)
+    n_rows, width = job.source.n_rows, job.width
+    n_bytes = 4 * n_rows * width
+    check_room(folder, 2 * n_bytes - min(folder.shard_bytes(), n_bytes))
     reducer = PoolRows(pooling, ArraySink(0, width))
-    _compute(job, reducer, team, folder.path, facts)
+    compute(job, reducer, team, folder)
     n_shards = len(cut(job.source, reducer))
 
     def write(beside: Path) -> None:
@@ -328,53 +413,47 @@ def _make_file(
         sink.close()
 
     if team.rank == 0:
-        folder.finish(EMBEDDING_FILE, write)
+        folder.finish(file, write)
 
 
-def _agreed(job: Job, team: Team) -> Job:
+def agreed(job: OneJob, team: Team) -> OneJob:
     """The job with the budget of the first process: it follows the memory of each one's device."""
-    budget = int(team.tell(str(job.plan.budget)))
-    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, budget=budget))
+    plan = dataclasses.replace(job.plan, budget=int(team.tell(str(job.plan.budget))))
+    return dataclasses.replace(job, plan=plan)  # type: ignore[type-var]  # all are dataclasses
 
 
-def _compute(
-    job: Job, reducer: Reducer, team: Team, path: Path, facts: dict[str, Any]
-) -> WorkFolder:
+def compute(job: AnyJob, reducer: Reducer, team: Team, folder: WorkFolder) -> None:
     """Let every process compute its shards that are not in the folder yet."""
-    from ..engine import WorkFolder
-
-    folder = WorkFolder(path, facts)
-    team.run(partial(_compute_here, job, reducer, path, facts))
-    return folder
+    team.run(partial(_compute_here, job, reducer, type(folder), folder.path, folder.facts))
 
 
 def _compute_here(
-    job: Job,
+    job: AnyJob,
     reducer: Reducer,
+    kind: type[WorkFolder],
     path: Path,
     facts: dict[str, Any],
     rank: int,
     world: int,
     device: torch.device,
 ) -> None:
-    from ..engine import WorkFolder, compute_shards
+    from ..engine import compute_shards
 
     with job.progress(shown=rank == 0) as advance:
         compute_shards(
             job.source,
             reducer,
             job.runner(advance, device),
-            WorkFolder(path, facts),
+            kind(path, facts),
             rank=rank,
             world=world,
             skipped=advance,
         )
 
 
-def _check_room(folder: WorkFolder, n_bytes: int) -> None:
-    """Refuse a disk that cannot hold the finished file, and the shards that are not there yet."""
+def check_room(folder: WorkFolder, needed: int) -> None:
+    """Refuse a disk that cannot hold the finished result, and the shards that are not there yet."""
     free = shutil.disk_usage(folder.path).free
-    needed = 2 * n_bytes - min(folder.shard_bytes(), n_bytes)
     if free < needed:
         raise OSError(
             f"out={str(folder.path)!r} needs {needed / 1e9:.3g} GB for the shards and the result, "

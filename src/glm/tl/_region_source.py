@@ -101,7 +101,7 @@ class RegionSource:
         self._extent = extent_of(regions, genome, vocabulary.flank_bp)
         self._n_clipped = regions.lengths - self._extent.n_bases
         if edges == "raise":
-            _refuse_beyond(regions, self._n_clipped)
+            refuse_beyond(regions, self._n_clipped)
         self._edges = _block_edges(regions.lengths * self.strands.shape[1])
         self._look_through()
 
@@ -281,7 +281,7 @@ def _block_edges(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.append(starts, lengths.size)
 
 
-def _refuse_beyond(regions: Regions, n_clipped: NDArray[np.int64]) -> None:
+def refuse_beyond(regions: Regions, n_clipped: NDArray[np.int64]) -> None:
     over = np.flatnonzero(n_clipped)
     if over.size:
         raise ValueError(

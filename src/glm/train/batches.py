@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class AnyBatch(Protocol):
+    """What the trainer asks of a batch, whatever is in it.
+
+    Attributes
+    ----------
+    rows
+        int64: numbers in the data, so that an error can name them.
+    weight
+        How much the mean loss of this batch counts against that of others; 0 for one that only
+        keeps a process in step.
+    kind
+        What the rows are, in the plural: ``"sentences"``.
+    """
+
+    @property
+    def rows(self) -> Tensor: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def kind(self) -> str: ...
+
+    def through(self, network: nn.Module) -> Tensor:
+        """What a network makes of it."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch on a device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +81,15 @@ class Batch:
             positions=None if self.positions is None else moved(self.positions),
             targets=moved(self.targets),
         )
+
+    def through(self, network: nn.Module) -> Tensor:
+        """Outputs of the network at the batch's positions, or for its sentences."""
+        return network(self.tokens, self.mask, positions=self.positions)
+
+    @property
+    def kind(self) -> str:
+        """What the rows are."""
+        return "sentences"
 
     @property
     def n_tokens(self) -> int:

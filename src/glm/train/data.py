@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
-import torch
 
 from .batches import Batch
-from .loading import Batches
+from .epochs import Epoch, EpochData
 from .objectives import Objective
 from .recipes import Recipe
 from .sentences import Sentences
@@ -73,7 +70,7 @@ class _Maker:
         return self.objective.batch(self.sentences, chosen, rng, training=self.training)
 
 
-class TrainingData(pl.LightningDataModule):
+class TrainingData(EpochData):
     """Training and held-out sentences, put before an objective in batches.
 
     Which sentences are in a batch, and every draw of the objective, depend on the recipe's seed,
@@ -105,67 +102,23 @@ class TrainingData(pl.LightningDataModule):
         each_epoch: Callable[[int], Sentences] | None = None,
         workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(workers)
         self.train, self.held_out, self.each_epoch = train, held_out, each_epoch
-        self.objective, self.recipe, self.workers = objective, recipe, workers
-        self.done = (0, 0)  # where a resumed run goes on: epoch, batches of each process
+        self.objective, self.recipe = objective, recipe
         self._latest: tuple[int, Sentences] | None = None
-        self._handed_out: list[Batches] = []
 
-    @property
-    def n_batches(self) -> int:
-        """Batches of the first epoch over all devices; later ones may have a few more or fewer."""
-        return len(self._cut(self._sentences(0), 0))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.done[0], "batches": self.done[1]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.done = (state_dict["epoch"], state_dict["batches"])
-
-    def train_dataloader(self) -> Batches:
-        epoch = self._epoch
+    def training(self, epoch: int) -> Epoch:
         sentences = self._sentences(epoch)
-        batches = Batches(
-            _Maker(self.objective, sentences, (self.recipe.seed, 1, epoch), True),
-            self._cut(sentences, epoch),
-            part=self._part,
-            start=self.done[1] if epoch == self.done[0] else 0,
-            workers=self.workers,
-        )
-        self._handed_out = [batches]
-        return batches
+        make = _Maker(self.objective, sentences, (self.recipe.seed, 1, epoch), True)
+        return Epoch(make, self._cut(sentences, epoch))
 
-    def val_dataloader(self) -> list[Batches]:
+    def measuring(self) -> Epoch | None:
         if self.held_out is None:
-            return []
+            return None
         recipe, lengths = self.recipe, self.held_out.lengths
         order = np.argsort(lengths, kind="stable")
         found = cut(order, lengths, tokens=recipe.tokens_per_batch, rows=recipe.rows_per_batch)
-        make = _Maker(self.objective, self.held_out, (recipe.seed, 2), False)
-        batches = Batches(make, found, part=self._part, workers=self.workers)
-        self._handed_out.append(batches)
-        return [batches]
-
-    def under_way(self) -> str:
-        """The sentences that workers were at when one of them died."""
-        found = [batches.under_way() for batches in self._handed_out]
-        return " or ".join(part for part in found if part) or "sentences that are not known"
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        return batch.to(device)
-
-    @property
-    def _epoch(self) -> int:
-        # Lightning asks before it has restored its own count.
-        return 0 if self.trainer is None else max(self.trainer.current_epoch, self.done[0])
-
-    @property
-    def _part(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return Epoch(_Maker(self.objective, self.held_out, (recipe.seed, 2), False), found)
 
     def _sentences(self, epoch: int) -> Sentences:
         if self.each_epoch is None:

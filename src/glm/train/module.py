@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,14 +12,43 @@ import torch
 from torch import Tensor, nn
 
 from .._messages import first_names
-from ..models.weights import Network
-from .batches import Batch
-from .objectives import Objective
+from .batches import AnyBatch
 from .recipes import Recipe
 
 
+class Learnt(Protocol):
+    """Of an objective, what the trainer asks: how wrong outputs are, and which epoch is best."""
+
+    @property
+    def monitor(self) -> tuple[str, Literal["min", "max"]]: ...
+
+    def loss(self, outputs: Tensor, batch: Any) -> Tensor:
+        """The mean loss, float32, over what ``batch.weight`` counts."""
+        ...
+
+    def scores(self, outputs: Tensor, batch: Any) -> dict[str, Tensor]:
+        """Other means over the same, by name, for the log."""
+        ...
+
+
+class Measure(Protocol):
+    """A score of all that is held out which is no mean over its batches: a correlation."""
+
+    def start(self) -> None:
+        """Forget what was added."""
+        ...
+
+    def add(self, outputs: Tensor, batch: Any) -> None:
+        """Take in a batch."""
+        ...
+
+    def values(self, total: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The scores, by name; ``total`` adds up a tensor over all processes."""
+        ...
+
+
 class NotFinite(RuntimeError):
-    """A loss, a gradient or a score that is not a number, and the sentences it came from."""
+    """A loss, a gradient or a score that is not a number, and what it came from."""
 
 
 class Sums:
@@ -54,29 +84,37 @@ class Training(pl.LightningModule):
         Optimiser and schedule.
     total_steps
         Optimiser steps of the whole run: where the learning rate reaches zero.
+    measure
+        What else is measured on what is held out.
     """
 
     def __init__(
-        self, network: Network, objective: Objective, recipe: Recipe, total_steps: int
+        self,
+        network: nn.Module,
+        objective: Learnt,
+        recipe: Recipe,
+        total_steps: int,
+        measure: Measure | None = None,
     ) -> None:
         super().__init__()
         self.network, self.objective, self.recipe = network, objective, recipe
+        self.measure = measure
         self.total_steps = max(1, total_steps)
         self.wish = False  # this process was asked to stop
         self.stopping = False  # one of the processes was: the same in all of them
         # Seen here, since a wrapper that cuts weights into shards leaves them without a shape.
         self._decayed = {name for name, p in network.named_parameters() if p.ndim > 1}
         self._window, self._held_out = Sums(), Sums()
-        self._seen: list[tuple[Tensor, Batch]] = []  # losses and batches of the step under way
+        self._seen: list[tuple[Tensor, AnyBatch]] = []  # losses and batches of the step under way
         self._last_seen = self._seen
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Outputs of the network at the batch's positions, or for its sentences."""
-        return self.network(batch.tokens, batch.mask, positions=batch.positions)
+    def forward(self, batch: AnyBatch) -> Tensor:
+        """Outputs of the network for a batch."""
+        return batch.through(self.network)
 
     # ---- a step ---------------------------------------------------------------------------------
 
-    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+    def on_train_batch_start(self, batch: AnyBatch, batch_index: int) -> None:
         # Dropout is drawn from the batch's own seed, so a resumed run goes on as the uninterrupted
         # one would, whatever else drew from torch's generator meanwhile, and so do two devices that
         # share the batches of one. The caller's generator is put back by `fit`.
@@ -84,7 +122,7 @@ class Training(pl.LightningModule):
         key = (self.recipe.seed, self.current_epoch, number)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: AnyBatch, batch_index: int) -> Tensor:
         outputs = self(batch)
         loss = self._loss(outputs, batch)
         scores = self.objective.scores(outputs.detach(), batch) if self._logs_this_step else {}
@@ -140,7 +178,7 @@ class Training(pl.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return (self.trainer.global_step + 1) % every == 0
 
-    def _loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, outputs: Tensor, batch: AnyBatch) -> Tensor:
         if not batch.weight:  # a mean over nothing; all parameters still take part
             return outputs.float().sum() * 0.0
         return self.objective.loss(outputs, batch)
@@ -150,36 +188,49 @@ class Training(pl.LightningModule):
         names = list(sums.values)
         head = torch.tensor([float(self.wish), sums.weight], device=self.device)
         together = torch.cat([head, *(sums.values[name].reshape(1) for name in names)])
-        if self.trainer.world_size > 1:
-            together = self.trainer.strategy.reduce(together, reduce_op="sum")
-        wishes, weight, *values = together.tolist()
+        wishes, weight, *values = self._total(together).tolist()
         means = {name: value / (weight or 1) for name, value in zip(names, values, strict=True)}
         return means, weight, wishes
 
-    def _where(self, seen: list[tuple[Tensor, Batch]]) -> str:
-        """Which step, and of which sentences: those of the first bad batch, or of all."""
+    def _where(self, seen: list[tuple[Tensor, AnyBatch]]) -> str:
+        """Which step, and of which rows: those of the first bad batch, or of all."""
         step = f"in step {self.trainer.global_step + 1:,}, epoch {self.current_epoch + 1}"
         bad = [batch for loss, batch in seen if not torch.isfinite(loss)][:1]
         if not bad and self.trainer.world_size > 1:
             return f"{step}, in this process or another."
         batches = bad or [batch for _, batch in seen]
-        rows = [row for batch in batches for row in batch.rows.tolist()]
-        return f"{step}, for the batch of sentences {first_names(rows, 5)}."
+        rows: dict[str, list[int]] = {}
+        for batch in batches:
+            rows.setdefault(batch.kind, []).extend(batch.rows.tolist())
+        named = " and ".join(f"{kind} {first_names(some, 5)}" for kind, some in rows.items())
+        return f"{step}, for the batch of {named}."
 
     # ---- held out -------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self._held_out = Sums()
+        if self.measure is not None:
+            self.measure.start()
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_index: int) -> None:
         outputs = self(batch)
         loss = self._loss(outputs, batch)
         self._held_out.add({"loss": loss, **self.objective.scores(outputs, batch)}, batch.weight)
+        if self.measure is not None:
+            self.measure.add(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
         means, weight, _ = self._agree(self._held_out)
         if weight:
             self.log_dict(_named("held_out", means), prog_bar=True)
+        if weight and self.measure is not None:
+            self.log_dict(_named("held_out", self.measure.values(self._total)))
+
+    def _total(self, part: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.trainer.world_size == 1:
+            return part
+        return self.trainer.strategy.reduce(part.clone(), reduce_op="sum")
 
     # ---- optimiser ------------------------------------------------------------------------------
 

@@ -25,11 +25,8 @@ keys and values in one product (3%, again for a copy), blocks of 512 queries or 
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -37,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..bert import Bert, Layer, check_hidden_layer
+from .products import float32_pays, onednn_product, onednn_works, torch_product
 
 _CHUNK = 512  # rows of a linear layer at a time: input and output stay in the cache
 _QUERIES = 256  # queries at a time: a block of scores of 2,048 keys is 2 MB
@@ -95,12 +93,12 @@ class PackedBert:
         self.config = bert.config
         n_heads = bert.config.n_heads
         self._heads = (n_heads, bert.config.hidden_size // n_heads)
-        works = self.device.type == "cpu" and _onednn_works(dtype)
+        works = self.device.type == "cpu" and onednn_works(dtype)
         if kernels == "onednn" and not works:
             raise RuntimeError(
                 f"kernels='onednn' with {dtype} needs a CPU and a PyTorch whose oneDNN has it."
             )
-        auto = kernels == "auto" and works and (dtype == torch.bfloat16 or _float32_pays())
+        auto = kernels == "auto" and works and (dtype == torch.bfloat16 or float32_pays())
         self.kernels = "onednn" if kernels == "onednn" or auto else "torch"
 
     def hidden(
@@ -271,24 +269,11 @@ def _norm(rows: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 def _linear_torch(rows: Tensor, linear: nn.Linear, activation: str | None) -> Tensor:
-    mapped = F.linear(rows, linear.weight, linear.bias)
-    if activation == "gelu":
-        return F.gelu(mapped)
-    return mapped.relu_() if activation == "relu" else mapped
+    return torch_product(rows, linear.weight, linear.bias, activation)
 
 
 def _linear_onednn(rows: Tensor, linear: nn.Linear, activation: str | None) -> Tensor:
-    return _product(rows, linear.weight, linear.bias, activation)
-
-
-def _product(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None
-) -> Tensor:
-    # The last argument asks for the exact gelu.
-    algorithm = "none" if activation == "gelu" else ""
-    return torch.ops.mkldnn._linear_pointwise(
-        rows, weight, bias, activation or "none", [], algorithm
-    )
+    return onednn_product(rows, linear.weight, linear.bias, activation)
 
 
 def _runs(starts: list[int]) -> list[_Run]:
@@ -342,49 +327,14 @@ def _attend_head(query: Tensor, key: Tensor, value: Tensor, length: int, off: Te
     # A sentence of two blocks is rather one: its scores are 1 MB at most, and it is 6% faster.
     step = 2 * _QUERIES if length <= 2 * _QUERIES else _QUERIES
     for i in range(0, length, step):
-        scores = _product(query[i : i + step], key, off)
+        scores = onednn_product(query[i : i + step], key, off)
         torch.softmax(scores, dim=-1, out=scores)
         # Rows beyond the sentence belong to the next one and stay as they are.
         n_queries = min(step, length - i)
-        query[i : i + n_queries] = _product(scores, value.T, None)[:n_queries]
+        query[i : i + n_queries] = onednn_product(scores, value.T, None)[:n_queries]
 
 
 _KERNELS: dict[str, tuple[_Linear, _Attend]] = {
     "torch": (_linear_torch, _attend_torch),
     "onednn": (_linear_onednn, _attend_onednn),
 }
-
-
-@cache
-def _onednn_works(dtype: torch.dtype) -> bool:
-    """Try the operator, which is not public, on known numbers before it is relied on."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    linear = nn.Linear(16, 8, device="meta")
-    weight, bias = torch.linspace(-1, 1, 8 * 16).view(8, 16).sin(), torch.linspace(-1, 1, 8)
-    linear.weight, linear.bias = (nn.Parameter(p.to(dtype), False) for p in (weight, bias))
-    rows = torch.linspace(-3, 3, 32 * 16).view(32, 16).to(dtype)
-    tolerance = 1e-5 if dtype == torch.float32 else 0.02
-    try:
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return False
-        return all(
-            torch.allclose(
-                _linear_onednn(rows, linear, a),
-                _linear_torch(rows, linear, a),
-                atol=tolerance,
-                rtol=tolerance,
-            )
-            for a in (None, "relu", "gelu")
-        )
-    except (AttributeError, RuntimeError, TypeError):
-        return False  # another version of torch without it, or with other arguments
-
-
-@cache
-def _float32_pays() -> bool:
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
-    info = Path("/proc/cpuinfo")  # Linux; Windows names the vendor in platform.processor()
-    maker = info.read_text().partition("\n\n")[0] if info.is_file() else platform.processor()
-    return "AuthenticAMD" in maker

@@ -19,7 +19,7 @@ from ...enformer import (
     as_one_hot,
     check_sequence,
 )
-from ..bert import _float32_pays, _onednn_works, _product
+from ..products import float32_pays, onednn_product, onednn_works
 from .tower import FastTower, Norm
 from .transformer import FastTransformer
 
@@ -76,7 +76,7 @@ class FastEnformer:
         self.precision = precision
         dtype = torch.bfloat16 if precision == "mixed" else torch.float32
         self.kernels = _choose_kernels(kernels, self.device, dtype)
-        product = _product if self.kernels == "onednn" else F.linear
+        product = onednn_product if self.kernels == "onednn" else F.linear
         sizes = _ON_CPU if self.device.type == "cpu" else _ON_CARD
         with self._quietly():
             self._tower = FastTower(enformer, product, chunk=sizes["chunk"])
@@ -297,12 +297,12 @@ def _some(numbers: list[int]) -> str:
 
 
 def _choose_kernels(kernels: str, device: torch.device, dtype: torch.dtype) -> str:
-    works = device.type == "cpu" and _onednn_works(torch.float32) and _onednn_works(dtype)
+    works = device.type == "cpu" and onednn_works(torch.float32) and onednn_works(dtype)
     if kernels == "onednn" and not works:
         raise RuntimeError(
             f"kernels='onednn' with {dtype} needs a CPU and a PyTorch whose oneDNN has it."
         )
-    pays = dtype == torch.bfloat16 or _float32_pays()
+    pays = dtype == torch.bfloat16 or float32_pays()
     return "onednn" if kernels == "onednn" or (kernels == "auto" and works and pays) else "torch"
 
 
