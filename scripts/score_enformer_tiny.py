@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from enformer_tiny.data import CROP, Windows, joined, read_windows
+from enformer_tiny.data import CROP, joined, read_windows
 from enformer_tiny.making import NAME, STEPS, predict, train, untrained
 from enformer_tiny.page import CONSTANT, OURS, RIDGE, TWIN, page
 from enformer_tiny.ridge import KMER_SIZES, PENALTIES, Ridge, features
@@ -31,6 +31,7 @@ from enformer_tiny.scores import Moments, of_assays, scores, window_means
 import glm
 from glm._atomic import replacing
 from glm.bases import reverse_complement
+from glm.train import TrackWindows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "enformer_tiny.json"
@@ -90,7 +91,7 @@ def score(before: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def score_head(
-    model: Any, head: str, parts: Mapping[str, Windows]
+    model: Any, head: str, parts: Mapping[str, TrackWindows]
 ) -> tuple[dict[str, Any], Choice]:
     """Everyone on the test windows, what the ridge was chosen to be, and counts."""
     table = model.tables[head]
@@ -120,10 +121,10 @@ def score_head(
     return counts, chosen
 
 
-def told(said: Mapping[str, np.ndarray], truth: Windows, assays: np.ndarray) -> dict[str, Any]:
+def told(said: Mapping[str, np.ndarray], truth: TrackWindows, assays: np.ndarray) -> dict[str, Any]:
     """Scores and gains as plain values; ``said`` is by bins or by windows, as its shape tells."""
     by_window = next(iter(said.values())).shape[1] == 1
-    measured = window_means(truth.tracks) if by_window else truth.tracks
+    measured = window_means(truth.targets) if by_window else truth.targets
     moments = {name: Moments.of(values, measured) for name, values in said.items()}
     value, gained = scores(moments, assays, OURS)
     n_constant = int(np.isnan(moments[OURS].pearson()).sum())
@@ -138,10 +139,10 @@ def told(said: Mapping[str, np.ndarray], truth: Windows, assays: np.ndarray) -> 
     }
 
 
-def assay_means(predicted: np.ndarray, truth: Windows) -> dict[str, np.ndarray]:
+def assay_means(predicted: np.ndarray, truth: TrackWindows) -> dict[str, np.ndarray]:
     """Mean correlation of each assay, without intervals."""
     assays = truth.table["assay"].to_numpy().astype(str)
-    return of_assays(Moments.of(predicted, truth.tracks).pearson(), assays)
+    return of_assays(Moments.of(predicted, truth.targets).pearson(), assays)
 
 
 def as_floats(found: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -151,38 +152,39 @@ def as_floats(found: Mapping[str, np.ndarray]) -> dict[str, float]:
 # ---- baselines -----------------------------------------------------------------------------------
 
 
-def ridge_features(windows: Windows, k: int) -> np.ndarray:
+def ridge_features(windows: TrackWindows, k: int) -> np.ndarray:
     """Features of all bins, one window after the other."""
     return np.concatenate([features(codes, k, CROP) for codes in windows.codes])
 
 
-def both_strands(windows: Windows) -> Windows:
+def both_strands(windows: TrackWindows) -> TrackWindows:
     """The windows, and after them their reverse complements with pairs of tracks swapped."""
     turned = np.stack([reverse_complement(codes) for codes in windows.codes])
     pair = windows.table["strand_pair"].to_numpy()
-    return Windows(
+    return TrackWindows(
         np.concatenate([windows.codes, turned]),
-        np.concatenate([windows.tracks, windows.tracks[:, ::-1][..., pair]]),
+        np.concatenate([windows.targets, windows.targets[:, ::-1][..., pair]]),
         windows.table,
+        windows.head,
     )
 
 
-def fitted_ridge(train_on: Windows, k: int) -> Ridge:
+def fitted_ridge(train_on: TrackWindows, k: int) -> Ridge:
     """Of the windows, read from both strands."""
     windows = both_strands(train_on)
-    tracks = windows.tracks.reshape(-1, windows.tracks.shape[2])
+    tracks = windows.targets.reshape(-1, windows.targets.shape[2])
     return Ridge.fit(ridge_features(windows, k), tracks)
 
 
 def choose_ridge(
-    train_on: Windows, valid: Windows, assays: np.ndarray
+    train_on: TrackWindows, valid: TrackWindows, assays: np.ndarray
 ) -> tuple[Choice, dict[str, dict[str, float]]]:
     """k and penalty of each assay by the validation windows, and what every k had at best."""
     tried: dict[tuple[int, float], dict[str, float]] = {}
     for k in KMER_SIZES:
         fitted, x = fitted_ridge(train_on, k), ridge_features(valid, k)
         for penalty in PENALTIES:
-            said = fitted.predict(x, penalty).reshape(valid.tracks.shape)
+            said = fitted.predict(x, penalty).reshape(valid.targets.shape)
             tried[k, penalty] = as_floats(assay_means(said, valid))
     names = dict.fromkeys(assays.tolist())
     chosen = {a: max(tried, key=lambda key, a=a: tried[key][a]) for a in names}
@@ -194,10 +196,10 @@ def choose_ridge(
 
 
 def ridge_predictions(
-    train_on: Windows, test: Windows, assays: np.ndarray, chosen: Choice
+    train_on: TrackWindows, test: TrackWindows, assays: np.ndarray, chosen: Choice
 ) -> np.ndarray:
     """Windows × bins × tracks, each assay by its own k and penalty."""
-    found = np.empty(test.tracks.shape, np.float32)
+    found = np.empty(test.targets.shape, np.float32)
     for k in sorted({k for k, _ in chosen.values()}):
         fitted, x = fitted_ridge(train_on, k), ridge_features(test, k)
         for assay, (size, penalty) in chosen.items():
@@ -207,24 +209,24 @@ def ridge_predictions(
     return found
 
 
-def constant(train_on: Windows, test: Windows) -> np.ndarray:
+def constant(train_on: TrackWindows, test: TrackWindows) -> np.ndarray:
     """The mean of each track in the training windows, everywhere."""
-    mean = train_on.tracks.mean(axis=(0, 1), dtype=np.float64)
-    return np.broadcast_to(mean, test.tracks.shape)
+    mean = train_on.targets.mean(axis=(0, 1), dtype=np.float64)
+    return np.broadcast_to(mean, test.targets.shape)
 
 
 # ---- cross-validation ----------------------------------------------------------------------------
 
 
-def cross_validate(windows: Windows, chosen: Choice) -> dict[str, Any]:
+def cross_validate(windows: TrackWindows, chosen: Choice) -> dict[str, Any]:
     """Every human window predicted by a model and a ridge that did not see it."""
     assays = windows.table["assay"].to_numpy().astype(str)
     fold = np.random.default_rng(SEED).permutation(len(windows.codes)) % FOLDS
-    shape = windows.tracks.shape
+    shape = windows.targets.shape
     said = {name: np.empty(shape, np.float32) for name in (OURS, RIDGE, TWIN, CONSTANT)}
     twin = untrained(seed=SEED + 1)
     for i in range(FOLDS):
-        inside, outside = windows[fold != i], windows[fold == i]
+        inside, outside = windows.subset(fold != i), windows.subset(fold == i)
         with TemporaryDirectory() as folder:
             model = train({"human": inside}, folder=Path(folder), steps=FOLD_STEPS)
         said[OURS][fold == i] = predict(model, "human", outside.codes)

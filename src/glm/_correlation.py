@@ -16,10 +16,17 @@ class ColumnSums:
     Sums are of deviations from the mean so far, so that a large mean does not hide a small spread,
     and parts merge in any order up to rounding. It works on numpy arrays and torch tensors alike,
     float64, and stays on their device.
+
+    Parameters
+    ----------
+    like
+        Zeros, float64, one a column: of the kind, and in the place, of what will come.
     """
 
-    def __init__(self) -> None:
-        self._sums: tuple[Any, ...] | None = None  # count, two means, three sums of products
+    def __init__(self, like: Any) -> None:
+        self.like = like
+        # count, two means, three sums of products
+        self._sums: tuple[Any, ...] = (like,) * 6
 
     def add(self, truth: Any, predicted: Any, known: Any) -> None:
         """Take in rows × columns, float64 and finite; those where ``known`` is 0 do not count."""
@@ -39,9 +46,6 @@ class ColumnSums:
         )
 
     def _merge(self, other: tuple[Any, ...]) -> None:
-        if self._sums is None:
-            self._sums = other
-            return
         (n, t, p, tt, pp, tp), (n2, t2, p2, tt2, pp2, tp2) = self._sums, other
         total = n + n2
         some = total + (total == 0)
@@ -57,13 +61,12 @@ class ColumnSums:
 
     def over_all(self, total: Callable[[Any], Any]) -> ColumnSums:
         """The sums over all processes; ``total`` adds an array up over them."""
-        assert self._sums is not None
         n, t, p, tt, pp, tp = self._sums
         all_n = total(n)
         some = all_n + (all_n == 0)
         mean_t, mean_p = total(n * t) / some, total(n * p) / some
         dt, dp = t - mean_t, p - mean_p
-        found = ColumnSums()
+        found = ColumnSums(self.like)
         found._sums = (
             all_n,
             mean_t,
@@ -76,7 +79,6 @@ class ColumnSums:
 
     def correlation(self) -> Any:
         """One a column, float64; NaN where one of the two is the same everywhere."""
-        assert self._sums is not None
         n, t, p, tt, pp, tp = self._sums
         some = n + (n == 0)
         varies = (tt / some > (_SAME * t) ** 2) & (pp / some > (_SAME * p) ** 2)

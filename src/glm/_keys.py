@@ -131,6 +131,49 @@ class TrackKeys(_Keys):
 
 
 @dataclass(frozen=True)
+class StretchKeys(_Keys):
+    """What :func:`glm.tl.predict_stretch` names in its object, bins × tracks, under ``key``."""
+
+    n_share: str = "n_share"
+    window_n_share: str = "window_n_share"
+
+    @property
+    def ok(self) -> str:
+        return f"{self.key}_ok"
+
+    @property
+    def record(self) -> str:
+        return f"stretch_{self.key}"
+
+
+@dataclass(frozen=True)
+class ExpressionKeys(_Keys):
+    """Slots of expression predicted from sequence under ``key``."""
+
+    @property
+    def varm(self) -> str:
+        """log1p of the sums of bins, genes × tracks."""
+        return f"expression_{self.key}"
+
+    @property
+    def ok(self) -> str:
+        return f"expression_{self.key}_ok"
+
+    @property
+    def n_tss(self) -> str:
+        """How many start sites each gene's value is the mean of."""
+        return f"expression_{self.key}_n_tss"
+
+    @property
+    def record(self) -> str:
+        return f"expression_{self.key}"
+
+    def slots(self) -> list[tuple[str, str]]:
+        """Where values, flags and numbers of start sites are written."""
+        return [("varm", self.varm), ("var", self.ok), ("var", self.n_tss)]
+
+
+@dataclass(frozen=True)
 class RegionKeys:
     """Columns of ``obs`` or ``var`` that hold regions, and their record."""
 

@@ -6,5 +6,13 @@ from ._base_embeddings import BaseEmbeddings
 from ._group_embeddings import group_embeddings
 from ._sentences import sentences
 from ._token_embeddings import TokenEmbeddings, token_embeddings
+from ._tracks import tracks
 
-__all__ = ["BaseEmbeddings", "TokenEmbeddings", "group_embeddings", "sentences", "token_embeddings"]
+__all__ = [
+    "BaseEmbeddings",
+    "TokenEmbeddings",
+    "group_embeddings",
+    "sentences",
+    "token_embeddings",
+    "tracks",
+]

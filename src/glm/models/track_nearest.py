@@ -16,6 +16,7 @@ LEAST = 0.3
 """Score below which a sample is called something else."""
 
 _ALIKE = 0.8  # of difflib's ratio: a word that is misspelt, or another form of it
+_REMOTE = 0.6
 _WORD = r"[^\W_]+"
 _PLURAL = r"(?<=[^\W_]{3})(?<!s)s$"
 
@@ -25,7 +26,7 @@ def words_of(text: str) -> list[str]:
     return [re.sub(_PLURAL, "", word) for word in re.findall(_WORD, text.casefold())]
 
 
-def nearness(samples: pd.Series, name: str) -> NDArray[np.float64]:
+def nearness(samples: pd.Series, name: str, *, remote: bool = False) -> NDArray[np.float64]:
     """Score samples by the words they share with a name, from 0 to 1.
 
     A word counts for ``log(1 + n / k)``, where ``k`` of ``n`` samples have it: "cell" hardly
@@ -38,6 +39,8 @@ def nearness(samples: pd.Series, name: str) -> NDArray[np.float64]:
         Names of samples; the same name gets the same score.
     name
         What to look for.
+    remote
+        Read such a word as up to three, less alike: enough to suggest, not to choose.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def nearness(samples: pd.Series, name: str) -> NDArray[np.float64]:
     found = found.str.replace(_PLURAL, "", regex=True)
     pairs = pd.DataFrame({"sample": found.index, "word": found.to_numpy()}).drop_duplicates()
     weight = np.log1p(len(unique) / pairs["word"].value_counts())
-    wanted = {_known(word, weight.index) for word in words_of(name)}
+    wanted = {known for word in words_of(name) for known in _known(word, weight.index, remote)}
     pairs["weight"] = pairs["word"].map(weight)
     total = sum(float(weight.get(word, np.log1p(len(unique)))) for word in wanted)
     own = _summed(pairs, len(unique))
@@ -78,15 +81,16 @@ def nearest(samples: pd.Series, name: str) -> NDArray[np.bool_]:
 def suggestions(samples: pd.Series, name: str, n: int = 3) -> list[str]:
     """The names of the ``n`` nearest samples, the nearest first; none that share nothing."""
     unique = samples.drop_duplicates()
-    score = nearness(unique, name)
+    score = nearness(unique, name, remote=True)
     order = np.argsort(-score, kind="stable")[:n]
     return [str(unique.iloc[i]) for i in order if score[i] > 0]
 
 
-def _known(word: str, vocabulary: pd.Index) -> str:
+def _known(word: str, vocabulary: pd.Index, remote: bool) -> list[str]:
     if word in vocabulary:
-        return word
-    return next(iter(difflib.get_close_matches(word, vocabulary, n=1, cutoff=_ALIKE)), word)
+        return [word]
+    n, cutoff = (3, _REMOTE) if remote else (1, _ALIKE)
+    return difflib.get_close_matches(word, vocabulary, n=n, cutoff=cutoff) or [word]
 
 
 def _summed(pairs: pd.DataFrame, n: int) -> NDArray[np.float64]:

@@ -124,9 +124,12 @@ def unnamed_tracks(n: int) -> pd.DataFrame:
 def _read(path: Path, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL) -> pd.DataFrame:
     import pandas as pd
 
-    # No value of these is missing: a sample may well be called "NA" or "None".
+    # No value of these is missing: a sample may well be called "NA" or "None". Python's engine
+    # tells a field that is empty from one that is not there.
     try:
-        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=quoting)
+        return pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, quoting=quoting, engine="python"
+        )
     except ValueError as error:  # pandas' own errors and those of decoding are such
         raise ValueError(f"{path} is no table of tracks: {error}") from error
 
@@ -147,14 +150,13 @@ def _refuse_missing(path: Path, found: pd.DataFrame, wanted: tuple[str, ...]) ->
 def _numbers(path: Path, found: pd.DataFrame, column: str) -> pd.Series:
     import pandas as pd
 
-    numbers = pd.to_numeric(found[column], errors="coerce")
-    wrong = np.flatnonzero(numbers.isna())
+    wrong = np.flatnonzero(pd.to_numeric(found[column], errors="coerce").isna())
     if wrong.size:
         raise ValueError(
             f"{path}: {column} of {wrong.size:,} tracks is no number, first in row "
             f"{wrong[0] + 1:,} ({found[column].iloc[wrong[0]]!r})."
         )
-    return numbers.astype("float64").rename(column)
+    return found[column].astype("float64")  # which reads every digit
 
 
 def _checked(path: Path, table: pd.DataFrame) -> pd.DataFrame:

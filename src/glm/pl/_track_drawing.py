@@ -21,6 +21,7 @@ LINE = SMALL * 1.35 / 72  # inches from one line of it to the next
 MOST_STEPS = 1_500  # about as many as a panel has pixels
 _LETTERS = 28  # of a line beside a track
 _AIR = 0.05  # inches between what stands side by side
+_MOST_IN_ROW = 40  # names, in a panel as wide as a page
 _CHEVRONS = 0.2  # inches from one to the next
 _SHADE, _BOX, _RED, _GENE, _GREY = "#f3ead3", "#b8903a", "#b2182b", "#2f4b7c", "#777777"
 
@@ -144,6 +145,8 @@ def place(
     Names stand ``above`` their marks, or else to their right, or to the left where that is outside
     the view. Where more than ``most_rows`` rows would be needed, names are left out.
     """
+    if len(marks) > most_rows * _MOST_IN_ROW and any(mark.name for mark in marks):
+        marks = without_names(marks)  # which are not even measured
     texts = [_text(mark, view, bp_per_inch) if above else mark.name for mark in marks]
     spans = [
         _span(mark, view, width_of(text) * bp_per_inch, _AIR * bp_per_inch, above=above)
@@ -222,23 +225,38 @@ def draw_genes(ax: Axes, placed: Sequence[Placed], view: View, bp_per_inch: floa
     coded = any(each.mark.coding for each in placed)
     middle, half = (0.72, 0.2) if named else (0.5, 0.34)
     lines: list[Any] = []
+    boxes: list[Any] = []
     dark: list[Any] = []
     light: list[Any] = []
     for each in placed:
         mark, y = each.mark, each.row + middle
         lines.append([(mark.start, y), (mark.end, y)])
         height = half * (0.55 if coded else 1.0)
-        for boxes, tall in ((mark.exons, height), (mark.coding, half)):
-            spans = [(start, end - start) for start, end in boxes]
-            ax.broken_barh(spans, (y - tall, 2 * tall), color=_GENE, linewidth=0.5)
+        for stretches, tall in ((mark.exons, height), (mark.coding, half)):
+            boxes += [_box(start, end, y - tall, y + tall) for start, end in stretches]
         for x, inside in _chevrons(mark, view, bp_per_inch):
             reach = 0.025 * bp_per_inch * mark.strand
             (light if inside else dark).append(
                 [(x - reach, y - half / 2), (x + reach, y), (x - reach, y + half / 2)]
             )
-    for shapes, colour, width in ((lines, _GENE, 0.8), (dark, _GENE, 0.8), (light, "white", 0.8)):
-        ax.add_collection(LineCollection(shapes, colors=colour, linewidths=width), autolim=False)
+    ax.add_collection(LineCollection(lines, colors=_GENE, linewidths=0.8), autolim=False)
+    _fill(ax, boxes, _GENE)
+    for shapes, colour in ((dark, _GENE), (light, "white")):
+        ax.add_collection(LineCollection(shapes, colors=colour, linewidths=0.8), autolim=False)
     _write(ax, placed, 0.26, slanted=True)
+
+
+def _box(left: float, right: float, top: float, bottom: float) -> list[tuple[float, float]]:
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def _fill(ax: Axes, boxes: list[Any], colour: str) -> None:
+    """Boxes, each with an edge that shows the narrowest."""
+    from matplotlib.collections import PolyCollection
+
+    if boxes:
+        filled = PolyCollection(boxes, facecolors=colour, edgecolors=colour, linewidths=0.5)
+        ax.add_collection(filled, autolim=False)
 
 
 def _chevrons(mark: Mark, view: View, bp_per_inch: float) -> list[tuple[float, bool]]:
@@ -258,9 +276,8 @@ def _chevrons(mark: Mark, view: View, bp_per_inch: float) -> list[tuple[float, b
 def draw_regions(ax: Axes, placed: Sequence[Placed]) -> None:
     """Regions as boxes, with their names beside them."""
     _rows_only(ax, placed, "regions")
-    for each in placed:
-        span = (each.mark.start, each.mark.end - each.mark.start)
-        ax.broken_barh([span], (each.row + 0.25, 0.5), color=_BOX, linewidth=0.6)
+    boxes = [_box(p.mark.start, p.mark.end, p.row + 0.25, p.row + 0.75) for p in placed]
+    _fill(ax, boxes, _BOX)
     _write(ax, placed, 0.5)
 
 
@@ -326,9 +343,12 @@ def _in_unit(bp: int) -> Callable[[], Any]:
 
     class Positions(Formatter):
         def __call__(self, x: float, pos: int | None = None) -> str:
-            steps = np.diff(np.sort(np.asarray(self.locs, np.float64))) / bp
+            return f"{x / bp:,.6f}".rstrip("0").rstrip(".")
+
+        def format_ticks(self, values: Any) -> list[str]:
+            steps = np.diff(np.sort(np.asarray(values, np.float64))) / bp
             least = float(steps[steps > 0].min()) if (steps > 0).any() else 1.0
             decimals = min(max(-int(np.floor(np.log10(least) + 1e-9)), 0), 6)
-            return f"{x / bp:,.{decimals}f}"
+            return [f"{x / bp:,.{decimals}f}" for x in values]
 
     return Positions

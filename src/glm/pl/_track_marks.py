@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +82,7 @@ def read_genes(genes: Any, view: View, genome: str | None) -> list[Mark]:
             "something else in the other. Read the annotation of the tracks' genome."
         )
     here = genes[view.on(genes["chrom"])]
-    found = [_gene(rows, name) for name, rows in _by_gene(here, view)]
-    return sorted(found, key=lambda gene: (gene.start, gene.end))
+    return sorted(_genes_in(here, view), key=lambda gene: (gene.start, gene.end))
 
 
 def _check_columns(genes: pd.DataFrame) -> None:
@@ -98,28 +97,39 @@ def _check_columns(genes: pd.DataFrame) -> None:
         )
 
 
-def _by_gene(rows: pd.DataFrame, view: View) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows of each gene with a base in the view: between exons too, so of all its rows together."""
+def _genes_in(rows: pd.DataFrame, view: View) -> list[Mark]:
+    """Genes with a base in the view: between exons too, so of all rows of a gene together."""
     ids = rows["gene_id"] if "gene_id" in rows else rows["gene_name"]
+    names = ids
     if "gene_name" in rows:
         ids = ids.where(ids.notna(), rows["gene_name"])
-    names = rows["gene_name"].where(rows["gene_name"].notna(), ids) if "gene_name" in rows else ids
-    grouped = rows.assign(_name=names).groupby([ids.to_numpy(), rows["strand"].to_numpy()])
-    reach = grouped.agg(start=("start", "min"), end=("end", "max"))
-    for group in reach.index[view.holds(reach["start"], reach["end"])]:
-        one = grouped.get_group(group)
-        yield str(one["_name"].iloc[0]), one
+        names = rows["gene_name"].where(rows["gene_name"].notna(), ids)
+    # The same id on both strands is two genes: RefSeq has such.
+    group = ids.astype(str).to_numpy(object) + rows["strand"].astype(str).to_numpy(object)
+    table = rows[["start", "end", "strand", "feature"]].assign(name=names, group=group)
+    reach = table.groupby("group").agg(start=("start", "min"), end=("end", "max"))
+    inside = reach.index[view.holds(reach["start"], reach["end"])]
+    table = table[table["group"].isin(inside)]
+    exons, coding = _stretches(table, "exon"), _stretches(table, "CDS")
+    return [
+        Mark(
+            int(reach.start[one.group]),
+            int(reach.end[one.group]),
+            str(one.name),
+            {"+": 1, "-": -1}.get(one.strand, 0),
+            exons.get(one.group) or coding.get(one.group, ()),
+            coding.get(one.group, ()),
+        )
+        for one in table.drop_duplicates("group").itertuples(index=False)
+    ]
 
 
-def _gene(rows: pd.DataFrame, name: str) -> Mark:
-    def stretches(feature: str) -> tuple[tuple[int, int], ...]:
-        own = rows[rows["feature"] == feature]
-        return merged(own["start"].to_numpy(), own["end"].to_numpy())
-
-    strand = {"+": 1, "-": -1}.get(str(rows["strand"].iloc[0]), 0)
-    exons, coding = stretches("exon"), stretches("CDS")
-    start, end = int(rows["start"].min()), int(rows["end"].max())
-    return Mark(start, end, name, strand, exons or coding, coding)
+def _stretches(table: pd.DataFrame, feature: str) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The merged stretches of one kind of rows, of each gene that has some."""
+    rows = table[table["feature"] == feature]
+    start, end = rows["start"].to_numpy(), rows["end"].to_numpy()
+    found = rows.groupby("group").indices
+    return {str(group): merged(start[own], end[own]) for group, own in found.items()}
 
 
 def merged(start: NDArray[Any], end: NDArray[Any]) -> tuple[tuple[int, int], ...]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._keys import TrackKeys
 from .._messages import first_names
-from ..locate import regions_of
+from ..locate import Located, regions_of
 from ._track_sources import Entry, Source
 from ._track_view import Bins, View, read_view
 
@@ -26,14 +27,70 @@ def open_object(
     KeyError, ValueError
         If there are neither, or no such row, or no bins there.
     """
-    return BinSource(adata, cover or region)
+    keys = TrackKeys(key)
+    if keys.record in adata.uns:
+        return SlotSource(adata, region, keys, axis)
+    try:
+        located = regions_of(adata, axis="obs")
+    except ValueError as error:
+        others = [name for name in adata.uns if str(name).startswith("tracks_")]
+        there = f" (there are {first_names(others, 6)}: pass key=)" if others else ""
+        raise ValueError(
+            f"There are no tracks: adata.uns has no {keys.record!r} of glm.tl.predict_tracks{there}"
+            f", and the rows are no bins, such as glm.tl.predict_stretch gives. {error}"
+        ) from error
+    return BinSource(adata, located, cover or region)
+
+
+class SlotSource:
+    """A row of a slot, regions × bins × tracks, in memory or in a folder."""
+
+    def __init__(self, adata: AnnData, region: Any, keys: TrackKeys, axis: str | None) -> None:
+        from ..get import tracks
+
+        record = adata.uns[keys.record]
+        axis = str(record.get("axis", "var")) if axis is None else axis
+        if not len(record.get("bins_in_array", ())):
+            raise ValueError(
+                f"{keys.values!r} holds one number a region and track: its bins were reduced. "
+                "Predict with bins='all' (or 'region') to draw them, or glm.tl.predict_stretch."
+            )
+        if not isinstance(region, str | None):
+            raise TypeError(
+                f"region is {region!r}; of an object with {keys.values!r} expected the name of a "
+                "row. Pass the part of its bins that is to be drawn as zoom=."
+            )
+        names = getattr(adata, f"{axis}_names")
+        name = str(names[0]) if region is None and len(names) == 1 else region
+        self._table = tracks(adata, keys.key, region=name, axis=axis)  # type: ignore[arg-type]
+        located = regions_of(adata, axis=axis)
+        at = np.flatnonzero(located.rows == names.get_loc(name))
+        if not at.size:
+            raise ValueError(f"{name!r} has no region ({located.where}): there is nothing to draw.")
+        start, bin_bp = int(self._table.index[0]), int(record["bin_bp"])
+        self._bin_bp = bin_bp
+        self._extent = View(
+            str(located.regions.chrom[at[0]]), start, start + bin_bp * len(self._table)
+        )
+        told = str(record.get("genome", "unknown"))
+        self.genome: str | None = None if told == "unknown" else told
+        self.entries = entries_of(
+            self._table.columns.to_frame(index=False).set_index("index"), self
+        )
+
+    @property
+    def extent(self) -> View:
+        return self._extent
+
+    def read(self, entry: Entry, view: View, like: Bins | None) -> Bins:
+        values = self._table.iloc[:, entry.place].to_numpy()
+        return Bins.even(self._extent.start, self._bin_bp, values)
 
 
 class BinSource:
     """Rows are bins, variables are tracks."""
 
-    def __init__(self, adata: AnnData, region: Any) -> None:
-        located = regions_of(adata, axis="obs")
+    def __init__(self, adata: AnnData, located: Located, region: Any) -> None:
         view = None if region is None else read_view(region, "region")
         self._adata, self.genome = adata, located.genome
         regions = located.regions

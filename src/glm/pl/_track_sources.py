@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        return f"{self.assay}\n{self.sample}".strip() or self.name
+        return f"{self.assay}\n{self.sample}".strip(" ,\n") or self.name
 
     def read(self, view: View, like: Bins | None = None) -> Bins:
         """The bins that reach into a view; a file's, if asked, are those of another signal.

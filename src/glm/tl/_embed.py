@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..models.any_model import get
 from ..models.bundle import Model
-from ..models.registry import get
+from ..models.track_model import TrackModel, TrackSpec
 from ._embed_cells import embed_cells
+from ._embed_enformer import embed_windows
 from ._embed_regions import RegionOptions, embed_regions
-from ._reading import Run, reads_dna, refuse_foreign
+from ._reading import Run, check_window_reading, reads_dna, refuse_foreign
+from ._track_call import WindowOptions, WindowRun
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 def embed(
     adata: AnnData | MuData,
-    model: str | Path | Model = "geneformer-v2-104m",
+    model: str | Path | Model | TrackModel = "geneformer-v2-104m",
     *,
     of: Literal["cells", "genes", "regions"] = "cells",
     groupby: str | None = None,
@@ -76,7 +79,9 @@ def embed(
     mean is that over all its tokens; with ``pooling="cls"`` it is the mean of the pieces' first
     vectors, weighted by the bases that are read out of each. GROVER's tokens depend on the bases
     around: 100 more on both sides are read (what there is, at a chromosome's end) and trimmed, and
-    tokens that overlap the region count.
+    tokens that overlap the region count. A model that predicts tracks (Enformer) reads a wide
+    window around each region, on the plus strand, and gives the mean over the region's bins: see
+    :func:`glm.tl.embed_enformer`, which has more options for it.
 
     Parameters
     ----------
@@ -225,7 +230,7 @@ def embed(
     >>> peaks.varm["X_dnabert"].shape[0], int(peaks.uns["X_dnabert"]["n_in_pieces"])
     (3, 1)
     """
-    spec = model.spec if isinstance(model, Model) else get(model)
+    spec = model.spec if isinstance(model, Model | TrackModel) else get(model)
     run = Run(
         pooling,
         hidden_layer,
@@ -249,6 +254,10 @@ def embed(
         "log_normalized": log_normalized,
     }
     options = RegionOptions(genome, axis, strand, max_n_share, edges)
+    if isinstance(spec, TrackSpec):
+        assert not isinstance(model, Model)
+        refuse_foreign(spec, "DNA", {"of": of == "genes", "groupby": groupby, **counts_at})
+        return _embed_windows(adata, model, spec, run, options, mod=mod)
     if reads_dna(model, spec):
         refuse_foreign(spec, "DNA", {"of": of == "genes", "groupby": groupby, **counts_at})
         return embed_regions(adata, model, spec, run, options, mod=mod)
@@ -256,3 +265,37 @@ def embed(
     return embed_cells(
         adata, model, spec, run, of=of, groupby=groupby, mod=mod, counts_at=counts_at
     )
+
+
+def _embed_windows(
+    data: AnnData | MuData,
+    model: str | Path | TrackModel,
+    spec: TrackSpec,
+    run: Run,
+    options: RegionOptions,
+    *,
+    mod: str | None,
+) -> AnnData | MuData | RunPlan | None:
+    """Hand a call over to what :func:`glm.tl.embed_enformer` does, in its words."""
+    options.check()
+    check_window_reading(run, spec)
+    windows = WindowOptions(
+        options.genome,
+        options.axis,
+        mod,
+        strand_average=options.strand == "both",
+        max_n_share=options.max_n_share,
+        edges=options.edges,
+    )
+    where = WindowRun(
+        run.device,
+        "mixed" if run.precision == "bfloat16" else run.precision,
+        run.out,
+        run.devices,
+        run.strategy,
+        run.key_added,
+        run.overwrite,
+        run.copy,
+        run.dry_run,
+    )
+    return embed_windows(data, model, windows, where, function="glm.tl.embed")

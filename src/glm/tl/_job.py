@@ -52,8 +52,11 @@ class RowSource(Protocol):
         How many blocks there are.
     """
 
-    unit: str
-    n_rows: int
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def n_rows(self) -> int: ...
 
     @property
     def n_usable(self) -> int: ...
@@ -288,7 +291,7 @@ def run_job(
             gather(states(job.source, reducer, job.runner(advance)), reducer)
         return
     team = assemble(devices, strategy, job.plan.device)
-    job = agreed(job, team)
+    job = _agreed(job, team)
     with team.folder(out) as path:
         folder = WorkFolder(path, job.all_facts() if out is not None else {})
         compute(job, reducer, team, folder)
@@ -372,7 +375,7 @@ def complete(
     from ..engine import WorkFolder, assemble
 
     team = assemble(devices, strategy, job.plan.device)
-    job = agreed(job, team)
+    job = _agreed(job, team)
     folder = (kind or WorkFolder)(out, job.all_facts())
     if not folder.is_complete(file):
         try:
@@ -416,7 +419,7 @@ def _make_file(pooling: str, file: str, job: AnyJob, team: Team, folder: WorkFol
         folder.finish(file, write)
 
 
-def agreed(job: OneJob, team: Team) -> OneJob:
+def _agreed(job: OneJob, team: Team) -> OneJob:
     """The job with the budget of the first process: it follows the memory of each one's device."""
     plan = dataclasses.replace(job.plan, budget=int(team.tell(str(job.plan.budget))))
     return dataclasses.replace(job, plan=plan)  # type: ignore[type-var]  # all are dataclasses

@@ -11,7 +11,7 @@ from ..models.enformer_config import BIN_BP
 from ..models.track_choice import TrackChoice, choose_tracks
 from ..models.track_model import TrackModel
 from ._track_call import WindowCall, WindowOptions, WindowRun
-from ._track_job import TrackJob, TrackReading, check_bins, make_reading, track_values
+from ._track_job import TrackJob, check_bins, make_reading, track_values
 from ._track_zarr import write_zarr
 from ._window_source import Geometry
 
@@ -178,9 +178,11 @@ def predict_tracks(
     Examples
     --------
     >>> import glm
-    >>> peaks = glm.datasets.toy_regions()
-    >>> glm.tl.predict_tracks(peaks, genome="hg38", tracks="DNASE:K562")  # doctest: +SKIP
-    >>> glm.get.tracks(peaks).mean()  # doctest: +SKIP
+    >>> peaks, genome = glm.datasets.toy_regions(n_regions=2)
+    >>> options = {"genome": genome, "tracks": "CAGE", "max_n_share_window": 1.0}
+    >>> glm.tl.predict_tracks(peaks, "enformer-tiny", **options)  # doctest: +SKIP
+    >>> glm.get.tracks(peaks).shape  # doctest: +SKIP
+    (2, 24)
     """
     check_bins(bins)
     options = WindowOptions(
@@ -191,6 +193,8 @@ def predict_tracks(
     frame = _frame(call.located.regions, Geometry.of(call.spec), bins)
     choice = choose_tracks(call.known, tracks, organism=organism, genome=call.genome)
     _check_sum(choice, bins)
+    if not dry_run:
+        _check_size(call, frame, len(choice.index))
     keys = TrackKeys(run.key_added or call.spec.system)
     call.check_free(keys.slots(call.located.axis), keys.record)
     reading = make_reading(
@@ -202,8 +206,6 @@ def predict_tracks(
         strand_average=strand_average,
         shifts=shifts,
     )
-    if not dry_run:
-        _check_size(call, reading)
     job = call.job(reading, "predict tracks")
     return call.plan(job) if dry_run else _compute_and_write(call, job, keys, choice)
 
@@ -211,7 +213,7 @@ def predict_tracks(
 def _compute_and_write(
     call: WindowCall, job: TrackJob, keys: TrackKeys, choice: TrackChoice
 ) -> AnnData | MuData | None:
-    run, axis = call.run, call.located.axis
+    axis = call.located.axis
     values, ok, array = _computed(call, job, choice)
     record = call.record(
         job,
@@ -304,14 +306,15 @@ def _check_sum(choice: TrackChoice, bins: Bins) -> None:
     )
 
 
-def _check_size(call: WindowCall, reading: TrackReading) -> None:
-    n_rows = call.located.n_rows
-    n_bytes = 4 * n_rows * reading.width
+def _check_size(call: WindowCall, frame: tuple[int, int] | None, n_tracks: int) -> None:
+    """Refuse what would have to be held in memory and is too large for it."""
+    kept = () if frame is None else (frame[1] - frame[0],)
+    shape = (call.located.n_rows, *kept, n_tracks)
+    n_bytes = 4 * int(np.prod(shape))
     if call.folder is None and n_bytes > MOST_BYTES:
-        shape = " × ".join(f"{n:,}" for n in (n_rows, *reading.shape))
         raise ValueError(
-            f"{shape} predictions take {n_bytes / 1e9:,.1f} GB, more than the "
-            f"{MOST_BYTES / 1e9:.0f} GB that are held in memory. Name a folder with out= to write "
-            "them to the disk, choose fewer tracks"
-            + (", or reduce the bins (bins='mean')." if reading.frame else ".")
+            f"{' × '.join(f'{n:,}' for n in shape)} predictions take {n_bytes / 1e9:,.1f} GB, more "
+            f"than the {MOST_BYTES / 1e9:.0f} GB that are held in memory. Name a folder with out= "
+            "to write them to the disk, choose fewer tracks"
+            + (", or reduce the bins (bins='mean')." if kept else ".")
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..models.config import Pooling
     from ..models.kinds import Vocabulary
     from ..models.registry import ModelSpec
+    from ..models.track_model import TrackSpec
     from ._job import Devices
 
 
@@ -50,7 +51,7 @@ def reads_dna(model: Any, spec: ModelSpec) -> bool:
     return not isinstance(vocabulary, GeneVocabulary)
 
 
-def refuse_foreign(spec: ModelSpec, reads: str, given: dict[str, Any]) -> None:
+def refuse_foreign(spec: ModelSpec | TrackSpec, reads: str, given: dict[str, Any]) -> None:
     """Refuse options that mean nothing to what the model reads."""
     wrong = [name for name, value in given.items() if value]
     if wrong:
@@ -78,3 +79,24 @@ def check_pooling(
     if pooled and chosen == "cls" and "cls" not in vocabulary.special:
         raise ValueError(f"{spec.name} has no <cls> token to pool; use pooling='mean'.")
     return chosen
+
+
+def check_window_reading(run: Run, spec: TrackSpec) -> None:
+    """Refuse what is of sentences, for a model that reads windows and predicts tracks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer or a token budget is named, or another pooling than the mean over bins.
+    """
+    wrong = [name for name in ("hidden_layer", "token_budget") if getattr(run, name) is not None]
+    if wrong:
+        raise TypeError(
+            f"{spec.name} reads windows of DNA, one at a time: {' and '.join(wrong)} "
+            f"{'are' if wrong[1:] else 'is'} of models that read sentences. Leave it out."
+        )
+    if run.pooling not in (None, "mean"):
+        raise ValueError(
+            f"pooling is {run.pooling!r}; {spec.name} has no <cls> token, and its embedding of a "
+            "region is the mean over its bins: expected 'mean' or None."
+        )

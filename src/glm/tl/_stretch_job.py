@@ -77,9 +77,9 @@ class StretchJob(AnyJob):
 
     @contextmanager
     def _bar(self) -> Iterator[_Bar]:
-        tiling = self.source.tiling
-        with progress_bar(tiling.n_tiles, "tiles", f"{self.what} with {self.name}") as advance:
-            yield _Bar(advance, tiling.together)
+        source = self.source
+        with progress_bar(source.n_tiles, "tiles", f"{self.what} with {self.name}") as advance:
+            yield _Bar(advance, source.tiling.together)
 
     def facts_of_model(self) -> dict[str, Any]:
         return {"weights_sha256": self.model.weights_fingerprint, **self.track_reading.facts()}

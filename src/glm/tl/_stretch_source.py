@@ -134,7 +134,7 @@ class StretchSource:
         self._most = (max_n_share, max_n_share_window)
         shape = (tiling.n_rows, tiling.bins_a_row)
         self.wanted = np.zeros(shape, bool)
-        tiling.own(self.wanted[..., None])[:] = True
+        tiling.own(self.wanted)[:] = True
         share, of_window = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
         for row in range(tiling.n_rows):
             self._look_at(row, share[row], of_window[row])
@@ -168,6 +168,11 @@ class StretchSource:
     def n_usable(self) -> int:
         """Rows of which a bin is predicted."""
         return int(self.wanted.any(axis=1).sum())
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of which a bin is predicted."""
+        return int(self.wanted.reshape(-1, self.tiling.geometry.n_bins).any(axis=1).sum())
 
     @property
     def n_blocks(self) -> int:

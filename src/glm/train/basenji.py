@@ -133,8 +133,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         )
     if n_bins * width + 2 * facts["crop_bp"] != facts["seq_length"]:
         raise ValueError(
-            f"{path} disagrees with itself: {n_bins:,} bins of {width:,} bp and {facts['crop_bp']:,}"
-            f" bp cut from either end are not {facts['seq_length']:,} bp."
+            f"{path} disagrees with itself: {n_bins:,} bins of {width:,} bp and "
+            f"{facts['crop_bp']:,} bp cut from either end are not {facts['seq_length']:,} bp."
         )
     return facts
 
@@ -206,7 +206,8 @@ def _wrong_number(folder: Path, split: str, n: int) -> str:
 
 def _hold_to_genome(windows: TrackWindows, genome: Genome) -> None:
     """The first windows must be what the genome has where ``sequences.bed`` says they are."""
-    assert windows.regions is not None and isinstance(windows.codes, np.ndarray)
+    assert windows.regions is not None
+    assert isinstance(windows.codes, np.ndarray)
     some = np.unique(np.linspace(0, len(windows) - 1, 8).astype(int))
     there = genome.windows(windows.regions.take(some)).codes
     unlike = (there != windows.codes[some]).mean(axis=1)
@@ -228,7 +229,7 @@ def _recut(windows: TrackWindows, genome: Genome, window_bp: int) -> TrackWindow
             f"window_bp is {window_bp:,}; expected {windows.window_bp:,} and a multiple of "
             f"{2 * BIN_BP} more or fewer."
         )
-    wider = Regions.of(at.chrom, at.start - more // 2, at.end + more // 2)
+    wider = Regions.of(list(at.chrom), at.start - more // 2, at.end + more // 2)
     cut = GenomeWindows(genome, wider)
     return TrackWindows(
         cut, windows.targets, windows.table, windows.head, wider, windows.fold, windows.genome

@@ -6,35 +6,25 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from .._messages import warn
 from .._run_log import read_history
 from .._settings import logger
 from ..models.bundle import Model
 from ..models.config import Head
 from ..models.weights import Network
 from . import freeze, lora
-from .checkpoints import BEST, LAST, Keeper, Stopped, clear_leftovers, read, weights_in
 from .data import TrainingData
-from .guard import Interruptions, left_as_it_was
-from .module import NotFinite, Training, warmup_steps
 from .networks import network_for
 from .objectives import Objective
 from .recipes import Recipe
 from .recipes import recipe as authors_recipe
-from .runs import check, facts_of, hold_to, measured_last, plain
+from .running import Prepared, Saving, outcome, train_in
+from .runs import check, facts_of, measured_last, plain
 from .sentences import Sentences
-from .trainers import make_trainer, total_steps
-
-# What becomes of an error in a process that this one started.
-_CHILDREN = (ProcessExitedException, ProcessRaisedException)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,39 +146,27 @@ def fit(
     'geneformer-tiny'
     """
     chosen = recipe or authors_recipe(model.spec.system, _kind(objective, model.spec.system))
-    if keep not in ("best", "last"):
-        raise ValueError(f"keep is {keep!r}; expected 'best' or 'last'.")
-    check(model, objective, chosen, data, held_out, patience)
+    saving = Saving(patience, save_every_steps, save_every_minutes)
+    saving.check(keep, held_out=held_out is not None)
+    check(model, objective, chosen, data, held_out)
     folder = Path(folder)
     training = TrainingData(
         data, objective, chosen, held_out=held_out, each_epoch=each_epoch, workers=workers
     )
-    keeper = Keeper(
-        folder,
-        objective.monitor,
-        patience=patience,
-        steps=save_every_steps,
-        minutes=save_every_minutes,
-    )
-    interruptions = Interruptions()
-    with left_as_it_was():
-        torch.manual_seed(chosen.seed)
-        trainer = make_trainer(folder, chosen, [interruptions, keeper], trainer_options)
+
+    def prepare(trainer: pl.Trainer) -> Prepared:
         if adapt is not None:
             _refuse_spawning(trainer)
         network = _prepared(
             network_for(model, objective), adapt, frozen_layers, checkpoint_activations
         )
-        facts = facts_of(model, objective, chosen, training, trainer)
-        facts |= {"adapt": adapt, "frozen_layers": frozen_layers}
-        hold_to(folder, facts, write=trainer.is_global_zero)
-        if trainer.is_global_zero:
-            clear_leftovers(folder)
-        module = Training(network, objective, chosen, total_steps(trainer, training.n_batches))
-        _warn_of_a_long_warmup(chosen, module.total_steps)
-        module.train()  # Lightning keeps the mode it finds: that of evaluation in a loaded model
-        _run(trainer, module, training, folder, interruptions)
-    interruptions.pass_on()
+        facts = facts_of(model, objective, chosen, training)
+        return Prepared(network, facts | {"adapt": adapt, "frozen_layers": frozen_layers})
+
+    made = train_in(
+        folder, chosen, objective, training, prepare, saving=saving, options=trainer_options
+    )
+    facts, network = made.facts, cast(Network, made.network)
     told = {name: plain(facts[name]) for name in ("recipe", "objective", "adapt", "frozen_layers")}
     return _fitted(model, objective, network, adapt, folder, keep, told)
 
@@ -219,66 +197,6 @@ def _refuse_spawning(trainer: pl.Trainer) -> None:
         )
 
 
-def _warn_of_a_long_warmup(chosen: Recipe, total: int) -> None:
-    steps = warmup_steps(chosen, total)
-    if steps >= total:
-        warn(
-            f"The warm-up of {steps:,} steps is longer than the run of {total:,}, so the learning "
-            f"rate never reaches {chosen.learning_rate:g}: shorten it with "
-            "dataclasses.replace(recipe, warmup=0.1), which is a share of the run."
-        )
-
-
-def _run(
-    trainer: pl.Trainer,
-    module: Training,
-    training: TrainingData,
-    folder: Path,
-    interruptions: Interruptions,
-) -> None:
-    last = folder / LAST
-    try:
-        trainer.fit(
-            module,
-            datamodule=training,
-            ckpt_path=last if last.is_file() else None,
-            weights_only=True,
-        )
-    except Stopped:
-        logger.info("stopped after step %s; %s has its state", trainer.global_step, last)
-        if interruptions.told is None:
-            raise RuntimeError(
-                f"Another process of this run was told to stop. {_what_is_kept(folder)}"
-            ) from None
-    except NotFinite as error:
-        raise RuntimeError(
-            f"{error} {_what_is_kept(folder)} Look at those sentences, or lower the learning rate."
-        ) from error
-    except _CHILDREN as error:
-        raise RuntimeError(
-            f"A training process failed. {_what_is_kept(folder)}\n{error}"
-        ) from error
-    except MisconfigurationException as error:
-        raise ValueError(f"Lightning cannot train so: {error}") from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RuntimeError(
-            f"The batch of {training.under_way()} did not arrive: {error} A worker that is killed "
-            "is often one that ran out of memory; workers=0 makes batches in this process. "
-            f"{_what_is_kept(folder)}"
-        ) from error
-    except SystemExit as error:  # what Lightning makes of a second Ctrl-C
-        raise KeyboardInterrupt from error
-
-
-def _what_is_kept(folder: Path) -> str:
-    kept = [name for name in (BEST, LAST) if (folder / name).is_file()]
-    if not kept:
-        return f"Nothing was kept in {folder} before."
-    return f"What was reached before is in {folder} ({' and '.join(kept)})."
-
-
 def _fitted(
     model: Model,
     objective: Objective,
@@ -288,10 +206,8 @@ def _fitted(
     keep: str,
     facts: dict[str, Any],
 ) -> Fitted:
-    """Take the result from the files: a run may have been in other processes, or ended before."""
-    best = read(folder / BEST) if (folder / BEST).is_file() else None
-    kept = best if best is not None and keep == "best" else read(folder / LAST)
-    network.to("cpu").load_state_dict(weights_in(kept))
+    result = outcome(folder, keep)
+    network.to("cpu").load_state_dict(result.weights)
     if adapt is not None:
         lora.merge(network)
     spec = model.spec
@@ -302,11 +218,10 @@ def _fitted(
         )
     freeze.checkpoint_activations(network, on=False)
     network = network.eval().requires_grad_(True)
-    best_epoch = None if best is None else int(best["epoch"])
     history = read_history(folder)
-    card = {"from": spec.name, **facts, "metrics": measured_last(history, int(kept["epoch"]))}
+    card = {"from": spec.name, **facts, "metrics": measured_last(history, result.epoch)}
     trained = dataclasses.replace(
         model, spec=spec, network=network, weights_sha256="unsaved", card=card
     )
-    logger.info("trained %s for %s steps", spec.name, kept["global_step"])
-    return Fitted(trained, history, best_epoch, folder)
+    logger.info("trained %s for %s steps", spec.name, result.step)
+    return Fitted(trained, history, result.best_epoch, folder)

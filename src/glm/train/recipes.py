@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..models.registry import get
+from ..models.any_model import get
 
 _LEAST = {
     "warmup": 0,
@@ -43,9 +43,9 @@ class Recipe:
     gradient_clip
         Largest norm of the gradient, 0 for none.
     tokens_per_batch
-        Most tokens of a batch, padding included; ``None`` for no limit.
+        Most tokens of a batch, padding included; ``None`` for no limit. Not of windows.
     rows_per_batch
-        Most sentences of a batch; ``None`` for no limit.
+        Most sentences, or windows, of a batch; ``None`` for no limit.
     batches_per_step
         Batches whose gradients make one step of the optimiser, over all devices: on fewer devices
         more of them are accumulated, so that the step stays the same.
@@ -56,7 +56,7 @@ class Recipe:
     precision
         Lightning's name of the precision: ``"32-true"``, ``"bf16-mixed"``.
     seed
-        Decides order, masks, dropout and the weights of a new head.
+        Decides order, masks, moves, dropout and the weights of a new head.
     """
 
     learning_rate: float
@@ -136,6 +136,30 @@ _RECIPES = {
     # Pretraining of GROVER (doi:10.1038/s42256-024-00872-0): Adam, 4e-4, batches of 64. The paper
     # tells no warm-up, decay or schedule, and no number of epochs: none, none, linear and one.
     ("grover", "pretrain"): Recipe(learning_rate=4e-4, warmup=0, max_epochs=1, rows_per_batch=64),
+    # Enformer (doi:10.1038/s41592-021-01252-x and its code): Adam, which is AdamW without decay,
+    # 5e-4 after 5,000 steps of linear warm-up, gradient norm 0.2, 64 windows a step (one a device
+    # then, as batches here), 150,000 steps, human and mouse in turn.
+    ("enformer", "pretrain"): Recipe(
+        learning_rate=5e-4,
+        warmup=5_000,
+        max_epochs=None,
+        max_steps=150_000,
+        schedule="constant",
+        gradient_clip=0.2,
+        rows_per_batch=1,
+        batches_per_step=64,
+    ),
+    # And on human windows alone from there: 30,000 steps at 1e-4.
+    ("enformer", "human"): Recipe(
+        learning_rate=1e-4,
+        warmup=0,
+        max_epochs=None,
+        max_steps=30_000,
+        schedule="constant",
+        gradient_clip=0.2,
+        rows_per_batch=1,
+        batches_per_step=64,
+    ),
 }
 
 
@@ -146,10 +170,10 @@ def recipe(model: str, objective: str = "pretrain") -> Recipe:
     ----------
     model
         A name of :func:`glm.models.list`, a bundle's folder, or the name of a system
-        (``"geneformer"``, ``"dnabert"``, ``"grover"``).
+        (``"geneformer"``, ``"dnabert"``, ``"grover"``, ``"enformer"``).
     objective
-        ``"pretrain"``, or for fine-tuning ``"cells"``, ``"genes"`` (Geneformer) or ``"regions"``
-        (DNABERT).
+        ``"pretrain"``, or for fine-tuning ``"cells"``, ``"genes"`` (Geneformer), ``"regions"``
+        (DNABERT) or ``"human"`` (Enformer, after both species).
 
     Returns
     -------

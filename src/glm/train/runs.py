@@ -15,6 +15,7 @@ import torch
 
 from .._atomic import replacing
 from ..models.bundle import Model
+from ..models.track_model import TrackModel
 from .data import TrainingData
 from .objectives import Objective
 from .recipes import Recipe
@@ -29,13 +30,8 @@ def check(
     chosen: Recipe,
     data: Sentences,
     held_out: Sentences | None,
-    patience: int | None,
 ) -> None:
     """Raise ``ValueError`` where a run could not be made, before anything is written."""
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience is {patience}; expected at least 1, or None for no early stop.")
-    if patience is not None and held_out is None:
-        raise ValueError("patience needs held_out: without it there is nothing to compare.")
     _check_sentences(model, chosen, data, "data")
     objective.check(data)
     if held_out is not None:
@@ -66,7 +62,6 @@ def facts_of(
     objective: Objective,
     chosen: Recipe,
     training: TrainingData,
-    trainer: pl.Trainer,
 ) -> dict[str, Any]:
     """Everything that the numbers of a run depend on."""
     held_out = training.held_out
@@ -75,26 +70,30 @@ def facts_of(
         "objective": objective,
         "shape": model.spec.shape,
         "vocabulary": model.vocabulary.sha256,
-        "weights": _weights(model),
+        "weights": weights_hash(model),
         "data": training.train.fingerprint,
         "held_out": None if held_out is None else held_out.fingerprint,
-        "trainer": {
-            "processes": trainer.world_size,
-            "accumulate_grad_batches": trainer.accumulate_grad_batches,
-            "precision": str(trainer.precision),
-            "gradient_clip_val": trainer.gradient_clip_val,
-            "gradient_clip_algorithm": trainer.gradient_clip_algorithm,
-            "max_epochs": trainer.max_epochs,
-            "max_steps": trainer.max_steps,
-            "limit_train_batches": trainer.limit_train_batches,
-            "limit_val_batches": trainer.limit_val_batches,
-            "val_check_interval": trainer.val_check_interval,
-            "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
-        },
     }
 
 
-def _weights(model: Model) -> str:
+def trainer_facts(trainer: pl.Trainer) -> dict[str, Any]:
+    """What of a trainer the numbers of a run depend on."""
+    return {
+        "processes": trainer.world_size,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "precision": str(trainer.precision),
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": trainer.gradient_clip_algorithm,
+        "max_epochs": trainer.max_epochs,
+        "max_steps": trainer.max_steps,
+        "limit_train_batches": trainer.limit_train_batches,
+        "limit_val_batches": trainer.limit_val_batches,
+        "val_check_interval": trainer.val_check_interval,
+        "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+    }
+
+
+def weights_hash(model: Model | TrackModel) -> str:
     """The hash of the weights; of a model that no file holds (drawn, just trained) it is made."""
     if model.weights_sha256 != "unsaved":
         return model.weights_sha256

@@ -50,7 +50,7 @@ class GenomeWindows:
     def cut(self, rows: np.ndarray, shifts: np.ndarray) -> np.ndarray:
         """uint8, windows that begin so many bases later than they would; N beyond the contig."""
         at = self.regions.take(rows)
-        moved = Regions.of(at.chrom, at.start + shifts, at.end + shifts)
+        moved = Regions.of(list(at.chrom), at.start + shifts, at.end + shifts)
         return self.genome.windows(moved, edges="pad").codes
 
 
@@ -138,9 +138,9 @@ class TrackWindows:
         """Bins at either end of a window of which nothing is predicted."""
         return (self.window_bp // BIN_BP - self.n_bins) // 2
 
-    def subset(self, rows: Sequence[int] | np.ndarray) -> TrackWindows:
-        """The windows at ``rows`` (numbers or truth values), in that order."""
-        rows = np.arange(len(self))[np.asarray(rows)]
+    def subset(self, chosen: Sequence[int] | np.ndarray) -> TrackWindows:
+        """The ``chosen`` windows (numbers or truth values), in that order."""
+        rows = np.arange(len(self))[np.asarray(chosen)]
         regions = None if self.regions is None else self.regions.take(rows)
         if isinstance(self.codes, GenomeWindows):
             codes: np.ndarray | GenomeWindows = replace(
