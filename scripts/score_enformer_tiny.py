@@ -112,7 +112,7 @@ def score_head(
         "ridge": tried,
         OURS: as_floats(assay_means(predict(model, head, parts["valid"].codes), parts["valid"])),
     }
-    logging.info("%s: %s", head, {name: row for name, row in found["scores"].items()})
+    logging.info("%s: %s", head, found["scores"])
     counts = {
         "windows": {part: len(parts[part].codes) for part in PARTS},
         "tracks": {assay: int((assays == assay).sum()) for assay in dict.fromkeys(assays)},

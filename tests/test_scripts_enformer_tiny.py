@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from glm.bases import N, reverse_complement, to_codes, to_text
+from glm.train import TrackWindows
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
 
 pytestmark = pytest.mark.skipif(not SCRIPTS.is_dir(), reason="the scripts are not in an sdist")
 
-_OURS = ("enformer_tiny", "evidence")
+_OURS = ("enformer_tiny", "evidence", "score_enformer_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,9 @@ def made() -> Iterator[SimpleNamespace]:
         patch.syspath_prepend(str(SCRIPTS))
         found = {
             name: importlib.import_module(f"enformer_tiny.{name}")
-            for name in ("data", "making", "ridge", "scores")
+            for name in ("data", "making", "page", "ridge", "scores")
         }
+        found["score"] = importlib.import_module("score_enformer_tiny")
     yield SimpleNamespace(**found)
     for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] in _OURS]:
         del sys.modules[loaded]
@@ -66,7 +71,8 @@ def test_features_tell_gc_and_cpg_of_a_neighbourhood(made: SimpleNamespace) -> N
     np.testing.assert_allclose(gc_one, [0, 0, 1, 0, 0])
     np.testing.assert_allclose(gc_three, [0, 1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-6)
     cpg_one, above_expected = found[2, 1], found[2, 2]
-    assert cpg_one == pytest.approx(0.5**0.5) and above_expected == pytest.approx(2.0)
+    assert cpg_one == pytest.approx(0.5**0.5)
+    assert above_expected == pytest.approx(2.0)
 
 
 def test_ridge_is_scikit_learns_on_standardised_features(made: SimpleNamespace) -> None:
@@ -117,7 +123,8 @@ def test_constant_tracks_are_left_out_and_constant_predictions_score_nothing(
     np.testing.assert_array_equal(found, [0.0, np.nan, 0.0])
     assays = np.array(["CAGE", "CAGE", "RNA"])
     means = made.scores.of_assays(np.array([0.4, np.nan, 0.2]), assays)
-    assert means["CAGE"] == pytest.approx(0.4) and means["RNA"] == pytest.approx(0.2)
+    assert means["CAGE"] == pytest.approx(0.4)
+    assert means["RNA"] == pytest.approx(0.2)
     assert np.isnan(made.scores.of_assays(np.array([np.nan]), np.array(["CAGE"]))["CAGE"])
 
 
@@ -140,11 +147,64 @@ def test_gains_are_of_the_same_draws(made: SimpleNamespace) -> None:
 def test_pieces_hold_the_bases_of_their_bins(made: SimpleNamespace) -> None:
     data = made.data
     codes = np.stack([dna(i, data.WINDOW_BP) for i in range(2)])
-    gc = np.isin(codes, (1, 2)).reshape(2, -1, 128).mean(axis=2)[:, data.CROP : -data.CROP, None]
-    cut = data.pieces(data.Windows(codes, gc, table=None), bins=64, flank=16)
-    assert cut.codes.shape == (16, 96 * 128) and cut.tracks.shape == (16, 64, 1)
-    again = np.isin(cut.codes, (1, 2)).reshape(16, 96, 128).mean(axis=2)[:, 16:-16, None]
-    np.testing.assert_array_equal(again, cut.tracks)
-    np.testing.assert_array_equal(cut.tracks.reshape(gc.shape), gc)
+    gc = np.isin(codes, (1, 2)).reshape(2, -1, 128).mean(axis=2, dtype=np.float32)
+    inner = gc[:, data.CROP : -data.CROP, None]
+    table = pd.DataFrame({"identifier": ["gc"]})
+    windows = TrackWindows(codes, inner, table, "mouse")
+    cut = data.pieces(windows, bins=64, flank=16)
+    assert (len(cut), cut.window_bp, cut.n_bins, cut.crop) == (16, 96 * 128, 64, 16)
+    assert cut.head == "mouse"
+    again = np.isin(cut.codes, (1, 2)).reshape(16, 96, 128).mean(axis=2, dtype=np.float32)
+    np.testing.assert_array_equal(again[:, 16:-16, None], cut.targets)
+    np.testing.assert_array_equal(cut.targets.reshape(inner.shape), inner)
+    both = data.joined([windows, windows.subset([1])])
+    assert len(both) == 3
+    assert both.head == "mouse"
     with pytest.raises(ValueError, match="do not fall"):
-        data.pieces(data.Windows(codes, gc, table=None), bins=60, flank=16)
+        data.pieces(windows, bins=60, flank=16)
+
+
+def test_the_other_strand_is_the_same_window_turned(made: SimpleNamespace) -> None:
+    codes = np.stack([dna(i, 1_024) for i in range(2)])
+    targets = np.random.default_rng(0).random((2, 4, 3), dtype=np.float32)
+    table = pd.DataFrame({"identifier": ["a+", "a-", "b"], "strand_pair": [1, 0, 2]})
+    both = made.score.both_strands(TrackWindows(codes, targets, table))
+    np.testing.assert_array_equal(both.codes[2], reverse_complement(codes[0]))
+    np.testing.assert_array_equal(both.targets[2, 0], targets[0, 3, [1, 0, 2]])
+    np.testing.assert_array_equal(both.targets[:2], targets)
+
+
+# ---- the model before training -------------------------------------------------------------------
+
+
+def test_outputs_begin_at_the_means_of_tracks(made: SimpleNamespace, test_data: Path) -> None:
+    import torch
+
+    windows = made.data.read_windows("human", "test")
+    assert (len(windows), windows.window_bp, windows.crop) == (10, 131_072, made.data.CROP)
+    model = made.making.started({"human": windows})
+    state = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    mean = np.maximum(windows.targets.mean(axis=(0, 1)), made.making.LEAST_MEAN)
+    bias = torch.nn.functional.softplus(model.network.heads["human"].bias.detach())
+    np.testing.assert_allclose(bias, mean, rtol=1e-4)
+    again = made.making.started({"human": windows}).network.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in again.items())
+    assert model.spec.window_bp == 12_288
+    assert model.spec.shape.crop == made.making.FLANK
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_says_where_it_did_not_beat(made: SimpleNamespace) -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "enformer_tiny.json").read_text("utf-8"))
+    text = made.page.page(result)
+    assert text == (ROOT / "docs" / "enformer-tiny.md").read_text("utf-8")
+    verdicts = {
+        gain["verdict"]
+        for row in result["human"]["test"]["gains"].values()
+        for gain in row.values()
+    }
+    assert all(verdict in text for verdict in verdicts)
+    assert "demonstration" in text
+    assert "Do not draw conclusions" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 from evidence.statistics import DRAWS
@@ -19,16 +20,18 @@ _TOLD = {
 
 def page(result: dict[str, Any]) -> str:
     """The whole page."""
+    n = {head: result[head]["windows"]["train"] for head in ("human", "mouse")}
     lines = [
         "# enformer-tiny",
         "",
-        "A demonstration: a small model of Enformer's kind that comes with the package, so that",
-        "examples and tests run offline. It was trained on "
-        f"{result['human']['windows']['train']} windows of the human genome and "
-        f"{result['mouse']['windows']['train']}",
-        "of the mouse's; Enformer on 34,021 and 29,295. **Do not draw conclusions from its tracks,",
-        'nor from anything computed of them.** Every record it leaves says `tier: "demo"`. Printed',
-        "as it came out by `scripts/score_enformer_tiny.py`.",
+        _paragraph(
+            "A demonstration: a small model of Enformer's kind that comes with the package, so "
+            "that examples and tests run offline. It was trained on "
+            f"{n['human']} windows of the human genome and {n['mouse']} of the mouse's; Enformer "
+            "on 34,021 and 29,295. **Do not draw conclusions from its tracks, nor from anything "
+            'computed of them.** Every record it leaves says `tier: "demo"`. Printed as it came '
+            "out by `scripts/score_enformer_tiny.py`."
+        ),
         "",
         "## In short",
         "",
@@ -58,11 +61,17 @@ def page(result: dict[str, Any]) -> str:
         "python scripts/score_enformer_tiny.py",
         "```",
         "",
-        "The data are looked for in the folder that `GLM_TEST_DATA` names, as `enformer/tiny`.",
-        "Other processors round differently, so weights made again are alike, not equal.",
+        _paragraph(
+            "The data are looked for in the folder that `GLM_TEST_DATA` names, as `enformer/tiny`. "
+            "Other processors round differently, so weights made again are alike, not equal."
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _paragraph(text: str, begin: str = "") -> str:
+    return fill(begin + text, 90, subsequent_indent=" " * len(begin), break_on_hyphens=False)
 
 
 def _short(result: dict[str, Any]) -> list[str]:
@@ -91,13 +100,14 @@ def _where(gains: dict[str, dict[str, Any]]) -> str:
 
 def _data(result: dict[str, Any]) -> list[str]:
     lines = [
-        "The small training set in the Basenji format that calico/baskerville keeps for its own",
-        "tests (Apache-2.0): windows of 131,072 bp of hg38 and mm10 with tracks in bins of 32 bp of",
-        "their middle 65,536 bp. Here they are put together to the 512 bins of 128 bp that an",
-        "Enformer predicts. CAGE and RNA are stored as the root of one plus a sum, less one: the",
-        "root is undone, the sums are added, the root is taken again, so that a bin of 128 bp is on",
-        "the same scale. DNase is a mean and is averaged. RNA3 are 3' ends of transcripts, from",
-        "single cells.",
+        _paragraph(
+            "The small training set in the Basenji format that calico/baskerville keeps for its "
+            "own tests (Apache-2.0): windows of 131,072 bp of hg38 and mm10 with tracks in bins of "
+            "32 bp of their middle 65,536 bp. `glm.train.read_track_windows` joins them to the 512 "
+            "bins of 128 bp that an Enformer predicts: CAGE and RNA are stored as the root of one "
+            "plus a sum, less one; that is undone, the sums are added, and it is done again. DNase "
+            "is a mean. RNA3 is single-cell RNA, the ends of transcripts."
+        ),
         "",
         "| | training | validation | test | tracks |",
         "|---|---|---|---|---|",
@@ -107,51 +117,72 @@ def _data(result: dict[str, Any]) -> list[str]:
         n = [f"{found['windows'][part]}" for part in ("train", "valid", "test")]
         tracks = ", ".join(f"{n} {assay}" for assay, n in found["tracks"].items())
         lines.append(f"| {head} | {' | '.join(n)} | {tracks} |")
-    return [
-        *lines,
-        "",
-        "No two windows share a base. Tracks of a pair (CAGE and most RNA have one for each strand)",
-        "are swapped where a window is read as its reverse complement.",
-    ]
+    told = (
+        "No two windows share a base. CAGE and most RNA have a track for each strand; the two are "
+        "swapped where a window is read as its reverse complement."
+    )
+    return [*lines, "", _paragraph(told)]
 
 
 def _model(result: dict[str, Any]) -> list[str]:
     model, card = result["model"], result["model"]["card"]
-    shape = model["shape"]
+    shape, recipe, cut = model["shape"], card["recipe"], card["pieces"]
     return [
-        f"An Enformer in small: {shape['channels']} channels, {shape['depth']} blocks, "
-        f"{shape['n_heads']} heads of attention;",
-        f"{model['parameters']:,} parameters, kept as float16. Window {model['window_bp']:,} bp, "
-        f"output {model['output_bp']:,} bp.",
+        _paragraph(
+            f"An Enformer in small: {shape['channels']} channels, {shape['depth']} blocks, "
+            f"{shape['n_heads']} heads of attention, dropout {shape['dropout']:g}; "
+            f"{model['parameters']:,} parameters, kept as float16. Window {model['window_bp']:,} "
+            f"bp, output {model['output_bp']:,} bp."
+        ),
         "",
-        *card["told"],
+        _paragraph(
+            "Trained by `glm.train.fit_tracks` on pieces of the training windows, side by side: "
+            f"{cut['bins']} bins that count, {cut['bins_on_either_side']} more on either side, "
+            f"{cut['bp']:,} bp together. A batch of pieces holds several places of the genome, "
+            "which the norms over the batch ask for; whole windows one by one taught far less in "
+            "the same time. So nothing beyond a piece was learnt from, although whole windows are "
+            "read: do not expect distant enhancers of it."
+        ),
         "",
-        "The shape, the size of pieces, the learning rate and the length of training were chosen",
-        "by the validation windows. The test windows were looked at once, at the end.",
+        _paragraph(
+            f"{recipe['max_steps']:,} steps of {recipe['rows_per_batch']} pieces, human and mouse "
+            "in turn, moved by at most 3 bp and read from either strand; Poisson loss, AdamW at "
+            f"{recipe['learning_rate']:g}, {recipe['warmup']:g} steps of warm-up, then linear to "
+            f"zero, decay {recipe['weight_decay']:g}. It began with random weights, its outputs "
+            "at the mean of each track. Shape, pieces, learning rate and length were chosen by "
+            "the validation windows, from short trials; nothing was chosen by the test windows."
+        ),
     ]
 
 
 def _how() -> list[str]:
     widths = ", ".join(map(str, GC_BINS))
+    places = ["the bin" if width == 1 else f"the {width} bins around it" for width in KMER_BINS]
     return [
-        "Pearson's correlation of predicted and measured values of a track over all bins of all",
-        "windows, then the mean over the tracks of an assay. Values are compared as the model",
-        "predicts them, roots included. One pass over the + strand, no averaging. Tracks that are",
-        "the same in all bins have no correlation and are left out.",
+        _paragraph(
+            "Pearson's correlation of predicted and measured values of a track over all bins of "
+            "all windows, then the mean over the tracks of an assay. Values are compared as the "
+            "model predicts them, roots included. One pass over the + strand, no averaging. Tracks "
+            "that are the same in all bins have no correlation and are left out."
+        ),
         "",
-        f"- *ridge*: least squares with a penalty on the shares of GC and CpG over {widths} bins",
-        "  around each and the k-mers in "
-        + " and in ".join("the bin" if w == 1 else f"the {w} bins around it" for w in KMER_BINS)
-        + "; trained on the same windows, read",
-        f"  from both strands. k ({', '.join(map(str, KMER_SIZES))}) and the penalty were chosen "
-        "for each assay by the",
-        "  validation windows.",
-        "- *untrained twin*: the same network with random weights.",
-        "- *constant*: the mean of the training windows; it correlates with nothing.",
+        _paragraph(
+            f"*ridge*: least squares with a penalty on the shares of GC and CpG over {widths} bins "
+            f"around each and the k-mers in {' and in '.join(places)}; trained on the same "
+            f"windows, read from both strands. k ({', '.join(map(str, KMER_SIZES))}) and the "
+            "penalty were chosen for each assay by the validation windows.",
+            "- ",
+        ),
+        _paragraph("*untrained twin*: the same network with random weights.", "- "),
+        _paragraph(
+            "*constant*: the mean of the training windows; it correlates with nothing.", "- "
+        ),
         "",
-        f"Intervals (95%): {DRAWS:,} draws of the windows with replacement, whole windows at a",
-        "time, the same draws for everyone. A bold gain is one whose interval is above zero. Ten",
-        "windows are few, and a handful of promoters decides most of a correlation.",
+        _paragraph(
+            f"Intervals (95%): {DRAWS:,} draws of the windows with replacement, whole windows at a "
+            "time, the same draws for everyone. A bold gain is one whose interval is above zero. "
+            "Ten windows are few, and a handful of promoters decides most of a correlation."
+        ),
     ]
 
 
@@ -199,15 +230,15 @@ def _gain(found: dict[str, Any]) -> str:
 
 def _cross_validation(found: dict[str, Any]) -> list[str]:
     return [
-        f"All {found['n_windows']} human windows in {found['folds']} folds, drawn at random; each "
-        "is predicted by a model",
-        f"that was trained on the other folds, human windows alone (a mouse window may be the "
-        f"counterpart",
-        f"of a held-out human one), for {found['steps']:,} steps where the bundled model had "
-        f"{found['of_steps']:,}:",
-        "what is scored is the method, with less training, not the bundled weights. Settings of",
-        "either side are those that the validation windows chose, which are among the windows",
-        "scored here.",
+        _paragraph(
+            f"All {found['n_windows']} human windows in {found['folds']} folds, drawn at random; "
+            "each is predicted by a model that was trained on the other folds, on human windows "
+            "alone (a mouse window may be the counterpart of a held-out human one), for "
+            f"{found['steps']:,} steps; of the {found['of_steps']:,} steps of the bundled model "
+            f"{found['of_steps'] // 2:,} were human. What is scored is the method with less "
+            "training, not the bundled weights. Settings are those that the validation windows "
+            "chose, for the model as for the ridge, and these windows are among the ones scored."
+        ),
         "",
         *_scores(found),
     ]

@@ -222,6 +222,21 @@ class SequenceKeys(_Keys):
 
 
 @dataclass(frozen=True)
+class FoldKeys(_Keys):
+    """The column of ``obs`` or ``var`` that says in which fold a region is, called ``key``."""
+
+    axis: str
+
+    @property
+    def column(self) -> str:
+        return self.key
+
+    @property
+    def record(self) -> str:
+        return f"{self.key}_{self.axis}"
+
+
+@dataclass(frozen=True)
 class PredictionKeys:
     """Slots of what is predicted of ``target`` under ``key``.
 

@@ -28,11 +28,11 @@ def main() -> None:
 def demo(out: Path, model: str, quiet: bool) -> None:
     """Embed 700 real blood cells that scanpy ships, offline, and draw what comes out."""
     from ._demo import run_demo
-    from .models import get
+    from .models.registry import get
 
     try:
         get(model)
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise click.ClickException(error.args[0]) from error
     run_demo(out, model, progress=not quiet, say=click.echo)
 
@@ -43,7 +43,16 @@ def models() -> None:
     from .models import list as list_models
 
     table = list_models()
-    columns = ["system", "n_layers", "hidden_size", "context", "n_parameters", "tier", "where"]
+    columns = [
+        "system",
+        "n_layers",
+        "hidden_size",
+        "context",
+        "window_bp",
+        "n_parameters",
+        "tier",
+        "where",
+    ]
     click.echo(table[columns].to_string())
 
 

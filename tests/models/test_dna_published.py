@@ -524,7 +524,7 @@ def _expect(folder: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, **chang
     content |= {"tokens": tokens, "vector": hidden.mean(dim=0).tolist(), **changes}
     folder.mkdir()
     (folder / "grover.json").write_text(json.dumps(content))
-    monkeypatch.setattr("glm.models._verify._PUBLISHED", folder)
+    monkeypatch.setattr("glm.models._checks._PUBLISHED", folder)
 
 
 def test_verify_grover(small_grover: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +38,7 @@ def worst(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.fixture
-def long(track_model: TrackModel) -> Iterator[TrackModel]:
+def long(track_model: TrackModel) -> TrackModel:
     """Windows of 196,608 bases, and as many positional features as the published model has."""
     shape = dataclasses.replace(
         track_model.spec.shape, channels=192, n_heads=1, depth=1, crop=320, channel_step=96
@@ -50,7 +49,7 @@ def long(track_model: TrackModel) -> Iterator[TrackModel]:
         with torch.no_grad():
             network.blocks[0].attention.output.weight.normal_(0.0, 0.3)
     spec = dataclasses.replace(track_model.spec, shape=shape, window_bp=196_608)
-    yield TrackModel(spec, network.requires_grad_(False), track_model.tables)
+    return TrackModel(spec, network.requires_grad_(False), track_model.tables)
 
 
 def test_an_export_is_a_model_too(track_model: TrackModel, tmp_path: Path):

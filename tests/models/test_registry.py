@@ -13,7 +13,7 @@ import pytest
 import glm
 from glm._fetch import FILES
 from glm.models import BertConfig, Model, get
-from glm.models.registry import ModelSpec, rows
+from glm.models.registry import ModelSpec, rows, track_rows
 
 PUBLISHED = {
     # layers, width, heads, feed-forward, positions, parameters
@@ -199,7 +199,7 @@ def test_where(tmp_path: Path):
 
 def test_list():
     table = glm.models.list()
-    assert list(table.index) == list(rows())
+    assert list(table.index) == [*rows(), *track_rows()]
     assert table.index.is_unique
     for name, spec in rows().items():
         assert table.loc[name, "n_parameters"] == spec.shape.n_parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -311,6 +312,15 @@ def test_what_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         fast.predict(codes(1, BINS * 128), **asked)
+
+
+@pytest.mark.parametrize("wrong", [[True, False], [1.7], "12", 3, np.array([True]), [None]])
+def test_what_are_no_places_is_refused(fast: FastEnformer, wrong) -> None:
+    """A mask would be taken for places 0 and 1, a text for its digits."""
+    with pytest.raises(TypeError, match=r"bins is .* expected whole numbers in a list"):
+        fast.predict(codes(1, BINS * 128), bins=wrong)
+    with pytest.raises(TypeError, match=r"tracks of 'human' is .* expected whole numbers"):
+        fast.predict(codes(1, BINS * 128), tracks={"human": wrong})
 
 
 def test_sequences_that_are_none_are_refused(fast: FastEnformer) -> None:

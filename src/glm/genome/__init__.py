@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from ._builds import build_of, detect_build
+from ._builds import build_of, detect_build, short_name
 from ._genome import Genome, as_genome
 from ._layout import Stretches, Windows
 
-__all__ = ["Genome", "Stretches", "Windows", "as_genome", "build_of", "detect_build"]
+__all__ = [
+    "Genome",
+    "Stretches",
+    "Windows",
+    "as_genome",
+    "build_of",
+    "detect_build",
+    "short_name",
+]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,16 +51,9 @@ class Verification:
         return html_table(self.model, ("", "checked", "found"), rows)
 
 
-def read_expected(name: str, folder: Path | None) -> tuple[Path, dict[str, Any] | None]:
-    """Where the output is that a model is held to, its own folder or this package, and what it is.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
-    path = folder / EXPECTED if folder else _PUBLISHED / f"{name}.json"
-    return path, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def expected_of(name: str, folder: Path | None) -> Path:
+    """Where the output is that a model is held to: its own folder, or this package's."""
+    return folder / EXPECTED if folder else _PUBLISHED / f"{name}.json"
 
 
 def compare_output(

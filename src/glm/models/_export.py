@@ -49,7 +49,8 @@ def export(model: str | Path | Model | TrackModel, folder: str | Path) -> Path:
         For a model of DNA, so that ``transformers.AutoTokenizer`` makes its tokens: of k-mers with
         a space between them, or of plain DNA in upper case.
 
-    Of a model that predicts tracks, for ``enformer_pytorch.Enformer.from_pretrained``:
+    Of a model that predicts tracks, for ``enformer_pytorch.Enformer.from_pretrained`` (which needs
+    ``transformers`` 4):
 
     ``config.json``
         Of an ``Enformer``, its window and crop in its entry ``glm``. With windows of 196,608 bases

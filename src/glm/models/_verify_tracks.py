@@ -17,8 +17,8 @@ from ._checks import (
     TOLERANCE,
     Check,
     compare_output,
+    expected_of,
     nothing_expected,
-    read_expected,
     unusable,
 )
 from .track_model import TrackModel, load_track_model
@@ -38,13 +38,12 @@ def check_track_model(model: TrackModel) -> Iterator[Check]:
         True,
         f"{n_weights:,} weights, all finite, in {shape.depth} blocks; tracks {tables}",
     )
-    path = model.spec.folder or Path()
+    path = expected_of(model.spec.name, model.spec.folder)
+    if not path.is_file():
+        yield nothing_expected()
+        return
     try:
-        path, content = read_expected(model.spec.name, model.spec.folder)
-        if content is None:
-            yield nothing_expected()
-            return
-        yield _check_output(model, content)
+        yield _check_output(model, json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         yield unusable(path, error)
 

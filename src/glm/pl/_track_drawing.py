@@ -44,7 +44,7 @@ def wrapped(label: str, n_lines: int) -> str:
     if len(lines) > n_lines:
         lines = lines[:n_lines]
         lines[-1] = lines[-1][: _LETTERS - 2].rstrip(" ,;:") + " …"
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip(" ,;")
 
 
 def write_beside(ax: Axes, text: str, *, away: float) -> None:
@@ -152,7 +152,7 @@ def place(
         _span(mark, view, width_of(text) * bp_per_inch, _AIR * bp_per_inch, above=above)
         for mark, text in zip(marks, texts, strict=True)
     ]
-    air = 2 * _AIR * bp_per_inch
+    air = (2 if any(texts) else 0.2) * _AIR * bp_per_inch
     rows = rows_of([left for left, _, _ in spans], [right + air for _, right, _ in spans])
     if max(rows, default=0) >= most_rows and any(texts):
         return place(without_names(marks), view, bp_per_inch, above=above, most_rows=most_rows)

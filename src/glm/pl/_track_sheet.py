@@ -64,7 +64,6 @@ class _Panel:
     label: str
     written: str  # beside it
     draw: Callable[[Axes], None]
-    is_lane: bool = False
 
 
 class Sheet:
@@ -188,7 +187,7 @@ class Sheet:
             name = f"{lane.entry.name} {lane.kind}".strip()
             gap = _WITHIN if lane.kind else _BETWEEN
             written = self._written(lane, track_height)
-            panels.append(_Panel(track_height, gap, name, written, draw, is_lane=True))
+            panels.append(_Panel(track_height, gap, name, written, draw))
         return panels
 
     # ---- labels, limits, colours -----------------------------------------------------------------

@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        return f"{self.assay}\n{self.sample}".strip(" ,\n") or self.name
+        return f"{self.assay}\n{self.sample}".strip() or self.name
 
     def read(self, view: View, like: Bins | None = None) -> Bins:
         """The bins that reach into a view; a file's, if asked, are those of another signal.
@@ -87,7 +87,8 @@ def open_source(
         return NamedSource.of(data, cover or region, what)
     raise TypeError(
         f"{what} is a {type(data).__name__}; expected an AnnData with tracks, a dict of a name and "
-        "an array of bins or the path of a bigWig each, or a list of such."
+        "an array of bins or the path of a bigWig each"
+        + (", or a list of such." if what == "data" else ".")
     )
 
 

@@ -65,8 +65,8 @@ def tracks(
         Names or places of tracks, or an assay and words of the sample, such as ``"CAGE"`` or
         ``"CAGE:heart"``; ``None`` draws all.
     compare
-        The same tracks from elsewhere, in any form of ``data``: measured, or of the reference
-        allele. Each is drawn below the track of its name; tracks it lacks stand alone. A bigWig is
+        The same tracks from elsewhere, an object or a dict: measured, or of the reference allele.
+        Each is drawn below the track of its name; tracks it lacks stand alone. A bigWig is
         averaged over the bins of the track, bases it says nothing of counting as 0.
     labels
         What ``data`` and ``compare`` are called beside the tracks.
@@ -150,17 +150,15 @@ def tracks(
     sources = _open(data, region, key, axis)
     view = _view(sources, zoom)
     entries = [entry for source in sources for entry in source.entries]
-    lanes = [Lane("", entry, entry.read(view)) for entry in choose(entries, tracks)]
+    chosen = choose(entries, tracks)
+    _check_number(len(chosen))
+    lanes = [Lane("", entry, entry.read(view)) for entry in chosen]
     if compare is not None:
         cover = sources[0].extent
         other = open_source(compare, region, cover, key=key, axis=axis, what="compare")
         lanes = _with_partners(lanes, entries, other, view, difference=difference)
         sources.append(other)
-    if len(lanes) > _MOST_PANELS:
-        raise ValueError(
-            f"{len(lanes):,} panels would be drawn, more than {_MOST_PANELS}. Choose among the "
-            "tracks with tracks=: names, places, or an assay and words such as 'CAGE:heart'."
-        )
+        _check_number(len(lanes))
     genome = _genome(sources)
     sheet = Sheet(
         view,
@@ -186,6 +184,14 @@ def _check_options(share_y: Any, labels: Any, width: float, track_height: float)
     if not (width > 0 and track_height > 0):
         raise ValueError(
             f"width is {width} and track_height {track_height}; expected inches, more than 0."
+        )
+
+
+def _check_number(n_panels: int) -> None:
+    if n_panels > _MOST_PANELS:
+        raise ValueError(
+            f"{n_panels:,} panels would be drawn, more than {_MOST_PANELS}. Choose among the "
+            "tracks with tracks=: names, places, or an assay and words such as 'CAGE:heart'."
         )
 
 

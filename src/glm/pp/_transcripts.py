@@ -118,6 +118,42 @@ def promoters_of(gtf: Any, policy: Policy) -> Promoters:
     ValueError
         If there are no transcripts, exons or genes in it, or none has a gene and a strand.
     """
+    return _promoters(*_read(gtf), policy)
+
+
+def start_sites_of(gtf: Any) -> tuple[Promoters, NDArray[np.int64], NDArray[np.int64]]:
+    """Read an annotation, and find every start site of each gene.
+
+    A place in which several transcripts of a gene start counts once. Transcripts whose start was
+    not found (``mRNA_start_NF``) count only where a gene has no others.
+
+    Returns
+    -------
+    The canonical transcripts; and of all start sites, by gene and place, the gene's row among
+    those, and the place.
+
+    Raises
+    ------
+    ValueError
+        As :func:`promoters_of`.
+    """
+    transcripts, feature, genome = _read(gtf)
+    found = _promoters(transcripts, feature, genome, "canonical")
+    place = ["gene", "chrom", "strand"]
+    own = found.table.reset_index(names="row")[[*place, "row"]]
+    sites = transcripts[[*place, "start", "end", "tag"]].merge(own, on=place)
+    sites = sites.assign(
+        tss=np.where(sites["strand"] > 0, sites["start"], sites["end"] - 1),
+        whole=~sites["tag"].astype(str).str.contains(_INCOMPLETE, regex=False),
+    )
+    some = sites.groupby("row")["whole"].transform("any")
+    sites = sites[sites["whole"] | ~some][["row", "tss"]].drop_duplicates()
+    sites = sites.sort_values(["row", "tss"])
+    return found, sites["row"].to_numpy(np.int64), sites["tss"].to_numpy(np.int64)
+
+
+def _read(gtf: Any) -> tuple[pd.DataFrame, str, str]:
+    """Transcripts, what rows they are made of, and the build that the file tells."""
     import pandas as pd
 
     if isinstance(gtf, pd.DataFrame):
@@ -132,9 +168,11 @@ def promoters_of(gtf: Any, policy: Policy) -> Promoters:
     rows = rows[(rows["strand"] != 0) & rows["gene"].notna()]
     if not len(rows):
         raise ValueError(f"No {feature} of the annotation has a gene_id and a strand.")
-    transcripts = _whole_transcripts(rows, feature)
-    chosen = _chosen(transcripts, policy)
-    table, several = _one_place(chosen)
+    return _whole_transcripts(rows, feature), feature, genome
+
+
+def _promoters(transcripts: pd.DataFrame, feature: str, genome: str, policy: Policy) -> Promoters:
+    table, several = _one_place(_chosen(transcripts, policy))
     return Promoters(table.reset_index(drop=True), feature, genome, several)
 
 

@@ -9,6 +9,7 @@ from ._embed_enformer import embed_enformer
 from ._embed_systems import embed_dnabert, embed_geneformer, embed_grover
 from ._finetune import finetune
 from ._predict import predict
+from ._predict_expression import predict_expression
 from ._predict_stretch import predict_stretch
 from ._predict_tracks import predict_tracks
 from ._pretrain import pretrain
@@ -24,6 +25,7 @@ __all__ = [
     "embed_grover",
     "finetune",
     "predict",
+    "predict_expression",
     "predict_stretch",
     "predict_tracks",
     "pretrain",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .basenji import read_track_windows
     from .batches import Batch
     from .dna import dna_sentences
     from .fitting import Fitted, fit
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
         Objective,
         Poisson,
         Regression,
+        TrackPoisson,
         balanced_weights,
         mask_spans,
         mask_tokens,
     )
     from .recipes import Recipe, recipe
     from .sentences import Sentences
+    from .track_splits import split_by_chromosome
+    from .tracks import fit_tracks
+    from .window_sources import track_windows
+    from .windows import TrackWindows
 
 __all__ = [
     "Batch",
@@ -35,12 +41,18 @@ __all__ = [
     "Recipe",
     "Regression",
     "Sentences",
+    "TrackPoisson",
+    "TrackWindows",
     "balanced_weights",
     "dna_sentences",
     "fit",
+    "fit_tracks",
     "mask_spans",
     "mask_tokens",
+    "read_track_windows",
     "recipe",
+    "split_by_chromosome",
+    "track_windows",
 ]
 
 _HOME = {
@@ -55,12 +67,18 @@ _HOME = {
     "Recipe": "recipes",
     "Regression": "objectives",
     "Sentences": "sentences",
+    "TrackPoisson": "objectives",
+    "TrackWindows": "windows",
     "balanced_weights": "objectives",
     "dna_sentences": "dna",
     "fit": "fitting",
+    "fit_tracks": "tracks",
     "mask_spans": "objectives",
     "mask_tokens": "objectives",
+    "read_track_windows": "basenji",
     "recipe": "recipes",
+    "split_by_chromosome": "track_splits",
+    "track_windows": "window_sources",
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from .._run_log import read_history
 from .._settings import logger
 from ..models.bundle import Model
 from ..models.config import Head
+from ..models.track_model import TrackModel
 from ..models.weights import Network
 from . import freeze, lora
 from .data import TrainingData
@@ -26,9 +27,11 @@ from .running import Prepared, Saving, outcome, train_in
 from .runs import check, facts_of, measured_last, plain
 from .sentences import Sentences
 
+M = TypeVar("M", Model, TrackModel)
+
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class Fitted(Generic[M]):
     """A trained model and how it got there.
 
     Attributes
@@ -39,12 +42,12 @@ class Fitted:
         What was logged, one row a measurement: ``epoch``, ``step``, ``train_loss``,
         ``held_out_loss`` and the objective's scores; NaN where something was not measured.
     best_epoch
-        Epoch (from 0) of the best held-out score; ``None`` without held-out sentences.
+        Epoch (from 0) of the best held-out score; ``None`` where none were held out.
     folder
         Where checkpoints and log are.
     """
 
-    model: Model
+    model: M
     history: pd.DataFrame
     best_epoch: int | None
     folder: Path
@@ -68,7 +71,7 @@ def fit(
     save_every_minutes: float | None = 10,
     workers: int = 0,
     **trainer_options: Any,
-) -> Fitted:
+) -> Fitted[Model]:
     """Train a model for an objective; called again with the same ``folder``, go on where it was.
 
     Sentences come in batches of similar lengths. A step's gradient is that of the mean over all
@@ -205,7 +208,7 @@ def _fitted(
     folder: Path,
     keep: str,
     facts: dict[str, Any],
-) -> Fitted:
+) -> Fitted[Model]:
     result = outcome(folder, keep)
     network.to("cpu").load_state_dict(result.weights)
     if adapt is not None:

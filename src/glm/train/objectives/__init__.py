@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .masked import MaskedTokens, mask_tokens
     from .regress import Poisson, Regression
     from .spans import KmerSpans, mask_spans
+    from .tracks import TrackPoisson
 
 __all__ = [
     "Classification",
@@ -23,6 +24,7 @@ __all__ = [
     "Objective",
     "Poisson",
     "Regression",
+    "TrackPoisson",
     "balanced_weights",
     "mask_spans",
     "mask_tokens",
@@ -89,6 +91,7 @@ _HOME = {
     "MaskedTokens": "masked",
     "Poisson": "regress",
     "Regression": "regress",
+    "TrackPoisson": "tracks",
     "balanced_weights": "classify",
     "mask_spans": "spans",
     "mask_tokens": "masked",

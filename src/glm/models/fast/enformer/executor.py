@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config import is_whole
 from ...enformer import (
     BIN_BP,
     EMBEDDINGS,
@@ -264,7 +265,7 @@ class FastEnformer:
         found: _Wanted = {}
         for name in self.enformer.check_heads(tracks):
             index, n = tracks[name], self.config.heads[name]
-            found[name] = None if index is None else [int(i) for i in index]
+            found[name] = None if index is None else _places(f"tracks of {name!r}", index)
             wrong = [i for i in found[name] or () if not 0 <= i < n]
             if wrong:
                 raise ValueError(f"head {name!r} has tracks 0 to {n - 1:,}, not {_some(wrong)}.")
@@ -276,7 +277,7 @@ class FastEnformer:
         """Bins of the uncropped output."""
         n_bins = self.config.n_bins(length_bp, crop)
         crop = self.config.crop if crop is None else crop
-        asked = [int(number) for number in (range(n_bins) if bins is None else bins)]
+        asked = _places("bins", range(n_bins) if bins is None else bins)
         wrong = [number for number in asked if not 0 <= number < n_bins]
         if wrong:
             raise ValueError(
@@ -290,6 +291,15 @@ class FastEnformer:
         """Without gradients, and in the types that are written here."""
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             yield
+
+
+def _places(what: str, given: Any) -> list[int]:
+    """Whole numbers; a mask or a text would be taken for some."""
+    plain = given.tolist() if hasattr(given, "tolist") else given
+    listed: list[Any] = list(plain) if isinstance(plain, Iterable) else [None]
+    if not all(map(is_whole, listed)):
+        raise TypeError(f"{what} is {given!r}, expected whole numbers in a list.")
+    return [int(number) for number in listed]
 
 
 def _some(numbers: list[int]) -> str:
