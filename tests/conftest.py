@@ -392,3 +392,60 @@ def track_model():
                 head.bias.copy_(0.5 - (read @ head.weight.T).mean(0))
     spec = TrackSpec("small-tracks", config, window_bp=4_096, tier="local")
     return TrackModel(spec, network.requires_grad_(False), tables)
+
+
+@pytest.fixture(scope="session")
+def make_track_windows():
+    """Make windows whose tracks follow their bases: GC of a bin, and more on one strand.
+
+    Tracks 0 and 1 are of a pair of strands (shares of G and of C), the others of GC, each of its
+    size. On chromosomes 1, 2, ... far from each other, in folds by turns.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from glm import Regions
+    from glm.train import TrackWindows
+
+    def make(
+        n: int = 6,
+        *,
+        head: str = "human",
+        n_tracks: int = 4,
+        window_bp: int = 4_096,
+        crop: int = 4,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> TrackWindows:
+        rng = np.random.default_rng(seed)
+        gc = np.repeat(rng.random((n, window_bp // 128)), 128, axis=1)
+        codes = np.where(
+            rng.random(gc.shape) < gc, rng.choice([1, 2], gc.shape), rng.choice([0, 3], gc.shape)
+        ).astype(np.uint8)
+        shares = [
+            (codes == base).reshape(n, -1, 128).mean(axis=2)[:, crop : window_bp // 128 - crop]
+            for base in (2, 1)
+        ]
+        both = shares[0] + shares[1]
+        tracks = [*shares, *(both * (1 + i) for i in range(n_tracks - 2))]
+        table = pd.DataFrame(
+            {
+                "identifier": [f"{head}-{i}" for i in range(n_tracks)],
+                "assay": ["CAGE", "CAGE", *["DNASE"] * (n_tracks - 2)],
+                "aggregation": "mean",
+                "strand_pair": [1, 0, *range(2, n_tracks)],
+            }
+        )
+        start = np.arange(n) * 100_000 + seed * 10_000
+        chrom = [f"chr{1 + i % 3}" for i in range(n)]
+        return TrackWindows(
+            codes,
+            np.stack(tracks, axis=2).astype(dtype),
+            table,
+            head,
+            Regions.of(chrom, start, start + window_bp),
+            np.array([("train", "train", "valid", "test")[i % 4] for i in range(n)]),
+            "hg38" if head == "human" else "mm10",
+        )
+
+    return make

@@ -141,6 +141,25 @@ def test_gains_are_of_the_same_draws(made: SimpleNamespace) -> None:
     assert said["ours"]["CAGE"].low < said["ours"]["CAGE"].value < said["ours"]["CAGE"].high
 
 
+def test_windows_of_other_folds_are_not_compared(made: SimpleNamespace) -> None:
+    """Means of what others were trained on say nothing, although they differ between folds."""
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=(9, 40, 1))
+    fold = np.arange(9) % 3
+    mean = np.array([y[fold != one].mean() for one in range(3)])[fold]
+    constant = np.broadcast_to(mean[:, None, None], y.shape)
+    moments = {"ours": made.scores.Moments.of(constant, y)}
+    assays = np.array(["RNA"])
+    assert made.scores.scores(moments, assays, "ours")[0]["ours"]["RNA"].value < 0
+    assert made.scores.scores(moments, assays, "ours", fold)[0]["ours"]["RNA"].value == 0
+    good = y + rng.normal(size=y.shape)
+    found = made.scores.scores({"ours": made.scores.Moments.of(good, y)}, assays, "ours", fold)
+    expected = [np.corrcoef(good[fold == i].ravel(), y[fold == i].ravel())[0, 1] for i in range(3)]
+    assert found[0]["ours"]["RNA"].value == pytest.approx(np.mean(expected))
+    times = made.scores.draw_windows(fold)
+    assert {tuple(times[:, fold == one].sum(axis=1)[:5]) for one in range(3)} == {(3,) * 5}
+
+
 # ---- pieces of windows ---------------------------------------------------------------------------
 
 

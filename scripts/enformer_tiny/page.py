@@ -52,7 +52,7 @@ def page(result: dict[str, Any]) -> str:
         *[line for head in ("human", "mouse") for line in _test(head, result[head])],
         "## Cross-validation over human windows",
         "",
-        *_cross_validation(result["cross_validation"]),
+        *_cross_validation(result.get("cross_validation")),
         "",
         "## To do it again",
         "",
@@ -82,12 +82,12 @@ def _short(result: dict[str, Any]) -> list[str]:
             where = _where(found["gains"][other])
             n = found["n_windows"]
             lines.append(f"- {head.capitalize()}, {n} test windows, against {told}: {where}.")
-    found = result["cross_validation"]
-    where = _where(found["gains"][RIDGE])
-    lines.append(
-        f"- Human, {found['n_windows']} windows in {found['folds']} folds, against "
-        f"{_TOLD[RIDGE]}: {where}."
-    )
+    if found := result.get("cross_validation"):
+        where = _where(found["gains"][RIDGE])
+        lines.append(
+            f"- Human, {found['n_windows']} windows in {found['folds']} folds, against "
+            f"{_TOLD[RIDGE]}: {where}."
+        )
     return lines
 
 
@@ -228,7 +228,9 @@ def _gain(found: dict[str, Any]) -> str:
     return f"{cell}: {found['verdict']}"
 
 
-def _cross_validation(found: dict[str, Any]) -> list[str]:
+def _cross_validation(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not run: `python scripts/score_enformer_tiny.py --part cross-validation`."]
     return [
         _paragraph(
             f"All {found['n_windows']} human windows in {found['folds']} folds, drawn at random; "
@@ -237,7 +239,9 @@ def _cross_validation(found: dict[str, Any]) -> list[str]:
             f"{found['steps']:,} steps; of the {found['of_steps']:,} steps of the bundled model "
             f"{found['of_steps'] // 2:,} were human. What is scored is the method with less "
             "training, not the bundled weights. Settings are those that the validation windows "
-            "chose, for the model as for the ridge, and these windows are among the ones scored."
+            "chose, for the model as for the ridge, and these windows are among the ones scored. "
+            "Correlations are over the windows of a fold, then the mean over folds; windows are "
+            "drawn within their folds."
         ),
         "",
         *_scores(found),

@@ -59,9 +59,17 @@ def of_assays(by_track: np.ndarray, assays: np.ndarray) -> dict[str, np.ndarray]
     return means
 
 
-def draw_windows(n: int, seed: int = 0) -> np.ndarray:
-    """How often each window is in each draw with replacement: draws × windows."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS)
+def draw_windows(fold: np.ndarray, seed: int = 0) -> np.ndarray:
+    """How often each window is in each draw with replacement: draws × windows.
+
+    Each fold has as many windows in every draw as it has.
+    """
+    rng = np.random.default_rng(seed)
+    times = np.empty((DRAWS, fold.size), np.int64)
+    for one in np.unique(fold):
+        n = int((fold == one).sum())
+        times[:, fold == one] = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)
+    return times
 
 
 @dataclass(frozen=True)
@@ -74,15 +82,23 @@ class Score:
 
 
 def scores(
-    moments: Mapping[str, Moments], assays: np.ndarray, ours: str
+    moments: Mapping[str, Moments],
+    assays: np.ndarray,
+    ours: str,
+    fold: np.ndarray | None = None,
 ) -> tuple[dict[str, dict[str, Score]], dict[str, dict[str, Difference]]]:
     """Score of everyone in each assay, and by how much ``ours`` is better than each other.
 
-    Everyone is scored on the same windows and the same draws of them.
+    Everyone is scored on the same windows and the same draws of them. With ``fold``, one a window,
+    windows are compared with those of their fold alone, and the mean over folds is told: what was
+    predicted in different folds comes from different models, which began from different means.
     """
-    times = draw_windows(len(moments[ours].sums))
-    value = {name: of_assays(m.pearson(), assays) for name, m in moments.items()}
-    drawn = {name: of_assays(_in_chunks(m, times), assays) for name, m in moments.items()}
+    n = len(moments[ours].sums)
+    fold = np.zeros(n, np.int64) if fold is None else fold
+    times = draw_windows(fold)
+    once = np.ones((1, n), np.int64)
+    value = {name: of_assays(_by_fold(m, once, fold)[0], assays) for name, m in moments.items()}
+    drawn = {name: of_assays(_by_fold(m, times, fold), assays) for name, m in moments.items()}
     said: dict[str, dict[str, Score]] = {}
     gained: dict[str, dict[str, Difference]] = {}
     for name in moments:
@@ -97,9 +113,18 @@ def scores(
     return said, gained
 
 
-def _in_chunks(moments: Moments, times: np.ndarray) -> np.ndarray:
-    parts = range(0, len(times), _CHUNK)
-    return np.concatenate([moments.pearson(times[i : i + _CHUNK]) for i in parts])
+def _by_fold(moments: Moments, times: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Draws × tracks: means over the folds in which a track varies, NaN where it never does."""
+    total = np.zeros((len(times), moments.sums.shape[2]))
+    n = np.zeros_like(total)
+    for one in np.unique(fold):
+        of_fold, drawn = Moments(moments.sums[fold == one]), times[:, fold == one]
+        for first in range(0, len(times), _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            found = of_fold.pearson(drawn[rows])
+            total[rows] += np.nan_to_num(found)
+            n[rows] += np.isfinite(found)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def window_means(values: np.ndarray) -> np.ndarray:

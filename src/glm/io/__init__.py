@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ._bed import read_bed
-from ._bigwig import read_bigwig, write_bigwig
+from ._bigwig import read_bigwig
 from ._gtf import read_gtf
 from ._tfrecord import TFRecord, read_tfrecords
+from ._write_bigwig import write_bigwig
 
 __all__ = [
     "TFRecord",

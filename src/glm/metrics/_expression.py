@@ -42,7 +42,7 @@ def expression_scores(measured: ArrayLike, predicted: ArrayLike) -> pd.DataFrame
     >>> found = glm.metrics.expression_scores([0, 1, 2, 3], [[0, 3], [1, 2], [2, 2], [5, None]])
     >>> found.round(3)
        pearson  spearman  n_genes
-    0    0.926     1.000        4
+    0    0.956     1.000        4
     1   -0.866    -0.866        3
     """
     import pandas as pd

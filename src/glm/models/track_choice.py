@@ -11,7 +11,7 @@ import numpy as np
 
 from .._messages import counted, first_names, share, warn
 from .._settings import logger
-from ..genome._builds import build_of
+from ..genome import build_of
 from .track_model import GENOMES, TRAINED_ON, TrackModel, TrackSpec
 from .track_nearest import nearest, suggestions, words_of
 

@@ -52,7 +52,7 @@ def flag_folds(
     A region is of a fold if it shares a base with it. Where it touches several it is of the one
     that comes first in ``order``: training, so that what is left as ``"test"`` was not trained on.
     A model learns from all of the sequence it reads; count its flanks in with ``flank_bp``. Takes
-    half a second for a million regions.
+    about a second for a million regions.
 
     Parameters
     ----------

@@ -107,7 +107,8 @@ def predict_expression(
     tracks
         Which tracks: places, identifiers, ``"CAGE"``, ``"CAGE:cardiac"``,
         ``"nearest:CAGE:cardiac myocytes"``, a compiled pattern, or a list of these; ``None`` is
-        all of the head. Tracks whose bins are sums are not mixed with others.
+        all of the head. Tracks whose bins are sums are not mixed with others; those that are
+        roots of sums (``aggregation`` is ``sum_sqrt``) are added up as they are predicted.
     organism
         The head; ``None`` is the genome's species.
     tss
@@ -168,12 +169,18 @@ def predict_expression(
 
     Examples
     --------
-    >>> import glm
-    >>> adata = glm.datasets.toy_cells()  # doctest: +SKIP
-    >>> glm.tl.predict_expression(
-    ...     adata, "hg38", "gencode.gtf.gz", tracks="nearest:CAGE:cardiac myocytes"
-    ... )  # doctest: +SKIP
-    >>> adata.uns["expression_enformer"]["scores"]["spearman"]  # doctest: +SKIP
+    >>> import glm, pathlib
+    >>> _, genome = glm.datasets.toy_regions(n_regions=40)
+    >>> adata = glm.datasets.toy_cells()[:, :2].copy()
+    >>> line = 'chr1\\tmade up\\ttranscript\\t{}\\t9000\\t.\\t+\\t.\\tgene_id "{}";\\n'
+    >>> lines = [line.format(*gene) for gene in zip([5001, 7001], adata.var_names)]
+    >>> n = pathlib.Path("genes.gtf").write_text("".join(lines))
+    >>> options = {"model": "enformer-tiny", "tracks": "CAGE", "max_n_share_window": 1.0}
+    >>> glm.tl.predict_expression(adata, genome, "genes.gtf", **options)
+    >>> adata.varm["expression_enformer"].shape
+    (2, 24)
+    >>> adata.uns["expression_enformer"]["scores"]["n_genes"][0]
+    2
     """
     started = time.perf_counter()
     options = WindowOptions(

@@ -142,11 +142,13 @@ def predict_stretch(
     Examples
     --------
     >>> import glm
-    >>> genome = glm.Genome("hg38")  # doctest: +SKIP
-    >>> locus = glm.tl.predict_stretch(
-    ...     "chr11:5,200,000-5,330,000", genome=genome, tracks="CAGE:erythro", bigwig="hbb"
-    ... )  # doctest: +SKIP
-    >>> glm.pl.tracks(locus)  # doctest: +SKIP
+    >>> _, genome = glm.datasets.toy_regions(n_regions=40)
+    >>> options = {"genome": genome, "tracks": "CAGE", "max_n_share_window": 1.0}
+    >>> locus = glm.tl.predict_stretch("chr1:2,000-6,000", "enformer-tiny", **options)
+    >>> locus.shape
+    (32, 24)
+    >>> locus.obs_names[0], locus.var["assay"].iloc[0]
+    ('chr1:2000-2128', 'CAGE')
     """
     started = time.perf_counter()
     spec = get_track_spec(model)
@@ -281,9 +283,9 @@ def _folder_of(out: Any) -> Path | None:
 
 def _check_bigwig(folder: Path) -> None:
     """Before hours of computing: whether files can be written at the end."""
-    from ..io._bigwig import _pybigtools
+    from ..io._bigwig import pybigtools_module
 
-    _pybigtools()
+    pybigtools_module()
     if folder.exists() and not folder.is_dir():
         raise ValueError(
             f"bigwig={str(folder)!r} is a file; expected a folder, for a file of each track."

@@ -206,17 +206,15 @@ class WindowSource:
 
     def _count(self, here: NDArray[np.intp]) -> None:
         windows = self._genome.windows(self._regions.take(here), self.geometry.window_bp)
-        self.window_n_share[here] = windows.n_share
         self._padded[here] = windows.padded.any(axis=1)
         begin = self.geometry.output_start(self._regions)[here] - BIN_BP * self.geometry.crop
-        before = np.zeros((here.size, self.geometry.window_bp + 1), np.int64)
-        np.cumsum(windows.codes == N, axis=1, out=before[:, 1:])
-        low, high = (
-            np.clip(place[here] - begin, 0, self.geometry.window_bp)[:, None]
-            for place in (self._extent.start, self._extent.end)
+        own = (
+            np.maximum(place[here] - begin, 0) for place in (self._extent.start, self._extent.end)
         )
-        counted = np.take_along_axis(before, high, 1) - np.take_along_axis(before, low, 1)
-        self._n_unknown[here] = counted[:, 0]
+        for region, codes, low, high in zip(here, windows.codes, *own, strict=True):
+            unknown = codes == N
+            self._n_unknown[region] = np.count_nonzero(unknown[low:high])
+            self.window_n_share[region] = np.count_nonzero(unknown) / unknown.size
 
     # ---- what a job asks for ---------------------------------------------------------------------
 

@@ -130,6 +130,8 @@ def fit_tracks(
     train, measured = by_head(windows, "windows"), by_head(held_out, "held_out")
     saving.check(keep, held_out=bool(measured))
     _check(train, measured, chosen)
+    if objective.choose_by == "pearson" and measured:
+        _refuse_flat(measured)
     start = None if isinstance(model, EnformerConfig) else _loaded(model)
     shape = model if isinstance(model, EnformerConfig) else cast(TrackModel, start).spec.shape
     if start is None and frozen_trunk:
@@ -212,6 +214,16 @@ def _check(
         if list(ours) != list(theirs):
             raise ValueError(f"held_out has other tracks of {head!r} than windows, or in an order.")
         refuse_shared(train[head], some)
+
+
+def _refuse_flat(measured: Mapping[str, TrackWindows]) -> None:
+    """Without one track that varies there is no correlation to choose by."""
+    if not any(some.varying.any() for some in measured.values()):
+        raise ValueError(
+            "No held-out track varies over windows and bins, so there is no correlation to choose "
+            "the best epoch by: hold out other windows, or pass "
+            "objective=glm.train.TrackPoisson(choose_by='loss')."
+        )
 
 
 def _loaded(model: TrackModel | str | Path) -> TrackModel:

@@ -54,7 +54,7 @@ class GenomeWindows:
         return self.genome.windows(moved, edges="pad").codes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrackWindows:
     """Windows of one organism, and what was measured in the bins in the middle of each.
 
@@ -123,6 +123,12 @@ class TrackWindows:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        return (
+            f"TrackWindows({len(self):,} {self.head} windows of {self.window_bp:,} bp, "
+            f"{self.n_bins:,} bins × {self.targets.shape[2]:,} tracks)"
+        )
+
     @property
     def window_bp(self) -> int:
         """Bases of a window."""
@@ -140,7 +146,7 @@ class TrackWindows:
 
     def subset(self, chosen: Sequence[int] | np.ndarray) -> TrackWindows:
         """The ``chosen`` windows (numbers or truth values), in that order."""
-        rows = np.arange(len(self))[np.asarray(chosen)]
+        rows = np.arange(len(self))[np.asarray(chosen)] if len(chosen) else np.empty(0, np.int64)
         regions = None if self.regions is None else self.regions.take(rows)
         if isinstance(self.codes, GenomeWindows):
             codes: np.ndarray | GenomeWindows = replace(
@@ -168,7 +174,7 @@ class TrackWindows:
             raise ValueError("These windows were not divided into folds: fold is None.")
         found = np.isin(self.fold, names)
         if not found.any():
-            there = ", ".join(f"{name!r}" for name in sorted(set(self.fold)))
+            there = ", ".join(map(repr, sorted(set(self.fold.tolist()))))
             raise ValueError(f"No window is of fold {' or '.join(names)}; there are {there}.")
         return self.subset(found)
 
@@ -203,6 +209,16 @@ class TrackWindows:
         for part in _blocks(self.targets):
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
+
+    @property
+    def varying(self) -> np.ndarray:
+        """bool, one a track: whether it has two different values; reads every target once."""
+        n_tracks = self.targets.shape[2]
+        low, high = np.full(n_tracks, np.inf), np.full(n_tracks, -np.inf)
+        for part in _blocks(self.targets):
+            low = np.fmin(low, np.fmin.reduce(part, axis=(0, 1)))
+            high = np.fmax(high, np.fmax.reduce(part, axis=(0, 1)))
+        return high > low
 
     def check(self) -> None:
         """Raise ``ValueError`` where targets are no amounts, or bases no codes; reads all once."""
