@@ -27,7 +27,9 @@ import long_runs
 import million
 import rank
 import regions
+import regions_published
 import tokens
+import tracks
 import train
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
@@ -41,10 +43,12 @@ BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
     "long_runs": long_runs.main,
     "million": million.main,
     "regions": regions.main,
+    "regions_published": regions_published.main,
     "train": train.main,
     "choosing": choosing.main,
     "layers": layers.main,
     "enformer": enformer.main,
+    "tracks": tracks.main,
 }
 VERSIONS = (
     "torch",

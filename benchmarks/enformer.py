@@ -119,8 +119,11 @@ def less_work(exact: Any, codes: Any) -> dict[str, float]:
     }
 
 
-def realistic_model() -> Any:
-    """Random weights; norms with the statistics of what they meet, attention with outputs."""
+def realistic_model(config: Any = None) -> Any:
+    """Random weights; norms with the statistics of what they meet, attention with outputs.
+
+    ``config`` is the shape, by default that of the published model.
+    """
     import torch
     from torch import nn
 
@@ -128,7 +131,7 @@ def realistic_model() -> Any:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Enformer().eval()
+        model = Enformer(config).eval() if config else Enformer().eval()
         with torch.no_grad():
             for module in model.modules():
                 if isinstance(module, Attention):
@@ -160,8 +163,17 @@ def peer_of(model: Any) -> Any:
     state = to_published_enformer(model)
     for again, first in TRUNK_AGAIN.items():
         state |= {again + k.removeprefix(first): state[k] for k in state if k.startswith(first)}
+    ours = model.config
     with torch.device("meta"):
-        theirs = Enformer.from_hparams(target_length=-1, output_heads=dict(model.config.heads))
+        theirs = Enformer.from_hparams(
+            dim=ours.channels,
+            depth=ours.depth,
+            heads=ours.n_heads,
+            attn_dim_key=ours.key_size,
+            dim_divisible_by=ours.channel_step,
+            target_length=-1,
+            output_heads=dict(ours.heads),
+        )
     theirs.load_state_dict(state, strict=True, assign=True)
     return theirs.eval()
 

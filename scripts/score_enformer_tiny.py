@@ -56,11 +56,14 @@ def main() -> None:
     )
     part = parser.parse_args().part
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    result = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    found: dict[str, Any] = {}
     if part in ("all", "test"):
-        result |= score_test()
+        found |= score_test()
     if part in ("all", "cross-validation"):
-        result["cross_validation"] = cross_validate()
+        found["cross_validation"] = cross_validate()
+    # Read only now: another part may have been written meanwhile.
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    result = before | found
     with replacing(RESULTS) as beside:
         beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if "model" in result:

@@ -39,6 +39,17 @@ def test_loss_and_scores(history):
     assert lines_of(accuracy)["held out"][1] == (19, 0.5)
 
 
+def test_chosen_scores(history):
+    history["held_out_auroc"] = history["held_out_accuracy"]
+    drawn = glm.pl.training(history, scores=["auroc"], show=False)
+    assert [ax.get_ylabel() for ax in drawn] == ["loss", "auroc"]
+    drawn = glm.pl.training(history, scores="accuracy", show=False)
+    assert [ax.get_ylabel() for ax in drawn] == ["loss", "accuracy"]
+    assert glm.pl.training(history, scores=[], show=False).get_ylabel() == "loss"
+    with pytest.raises(KeyError, match=r"No score f1 was logged.*loss, accuracy"):
+        glm.pl.training(history, scores=["accuracy", "f1"], show=False)
+
+
 def test_what_fit_returns(history):
     class Fitted:
         pass

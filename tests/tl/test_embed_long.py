@@ -12,6 +12,7 @@ import torch
 import glm
 from glm.engine import Runner, Team, WorkFolder, job, make_plan
 from glm.tl import _cell_source, _job
+from glm.tl._job_kinds import Job
 
 N_CELLS = 50
 BUDGET = 90
@@ -219,7 +220,7 @@ def test_processes_take_the_budget_of_the_first():
             return "70"
 
     plan = make_plan("cpu", budget=90)
-    agreed = _job._agreed(_job.Job(None, None, plan, 1), Second(plan.device))
+    agreed = _job._agreed(Job(None, None, plan, 1), Second(plan.device))
     assert agreed.plan == make_plan("cpu", budget=70)
 
 

@@ -411,7 +411,7 @@ def test_interrupted_and_gone_on_with(
 def test_each_process_makes_its_own_shards(dnabert, many, sequences, small_blocks):
     """As several devices do: every so-manieth shard by a source that was sent there."""
     from glm.engine import ArraySink, PoolRows, cut, gather, make_plan
-    from glm.tl._job import Job
+    from glm.tl._job_kinds import Job
 
     source = _source(dnabert, many, sequences, pooling="mean")
     job = Job(source, dnabert, make_plan("cpu"), 3)

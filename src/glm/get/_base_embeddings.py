@@ -13,7 +13,8 @@ from ..bases import to_text
 from ..models.bundle import Model, load
 from ..models.reads import dna_vocabulary
 from ..tl._embed_regions import RegionOptions, find_regions, open_genome
-from ..tl._job import Job, choose_plan, run_job
+from ..tl._job import choose_plan, run_job
+from ..tl._job_kinds import Job
 from ..tl._region_source import OK, RegionSource
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from ..models.reads import gene_vocabulary
 from ..models.registry import get
 from ..tl._cell_source import CellSource
 from ..tl._embed_regions import RegionOptions
-from ..tl._job import Job, choose_plan, run_job
+from ..tl._job import choose_plan, run_job
+from ..tl._job_kinds import Job
 from ..tl._reading import reads_dna, refuse_foreign
 from ._base_embeddings import BaseEmbeddings, base_embeddings
 

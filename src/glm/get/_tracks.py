@@ -65,8 +65,8 @@ def tracks(
     >>> import glm
     >>> peaks, genome = glm.datasets.toy_regions(n_regions=2)
     >>> options = {"genome": genome, "tracks": "CAGE", "max_n_share_window": 1.0}
-    >>> glm.tl.predict_tracks(peaks, "enformer-tiny", **options)  # doctest: +SKIP
-    >>> list(glm.get.tracks(peaks).columns.names)  # doctest: +SKIP
+    >>> glm.tl.predict_tracks(peaks, "enformer-tiny", **options)
+    >>> list(glm.get.tracks(peaks).columns.names)
     ['index', 'identifier', 'assay', 'sample']
     """
     import pandas as pd

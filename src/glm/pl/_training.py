@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from .._messages import first_names
 from .._run_log import read_history
 from ._figure import finish, panels
 
@@ -17,13 +19,14 @@ _SIDES = {"train": _BLUE, "held_out": _ORANGE}
 def training(
     run: Any,
     *,
+    scores: Sequence[str] | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | list[Axes] | None:
-    """Draw how a training went: the loss, and every score that was logged, against the steps.
+    """Draw how a training went: the loss, and the scores that were logged, against the steps.
 
-    Where held-out loss rises while training loss falls, the model learns its cells by heart; the
+    Where held-out loss rises while training loss falls, the model learns its data by heart; the
     dotted line marks where it is lowest.
 
     Parameters
@@ -31,6 +34,9 @@ def training(
     run
         What :func:`glm.train.fit` returned; its history; or the folder of a run, which may still be
         under way (of :func:`glm.tl.finetune` and :func:`glm.tl.pretrain` the folder ``out``).
+    scores
+        Which to draw beside the loss, and in what order: ``["accuracy"]``, ``["pearson_CAGE"]``
+        (names of the log without ``train_`` and ``held_out_``); ``None`` draws all.
     ax
         Axes to draw the loss on, alone; ``None`` makes a figure with a panel for each score.
     show
@@ -44,6 +50,8 @@ def training(
 
     Raises
     ------
+    KeyError
+        If no such score was logged.
     ValueError
         If nothing was logged.
 
@@ -66,6 +74,8 @@ def training(
     names = _names(history)
     if not names:
         raise ValueError("Nothing was logged in this run yet: there is nothing to draw.")
+    if scores is not None:
+        names = [*names[:1], *_asked(scores, names)]
     names = names[:1] if ax is not None else names
     figure, axes = panels(len(names), (4.8, 3.6), ax)
     best = _best_step(history)
@@ -103,6 +113,16 @@ def _names(history: pd.DataFrame) -> list[str]:
         if str(column).startswith(f"{side}_") and history[column].notna().any()
     ]
     return sorted(dict.fromkeys(found), key=lambda name: (name != "loss", name))
+
+
+def _asked(scores: Sequence[str], names: list[str]) -> list[str]:
+    asked = [scores] if isinstance(scores, str) else list(scores)
+    if unknown := [score for score in asked if score not in names]:
+        raise KeyError(
+            f"No score {first_names(unknown)} was logged in this run; there is "
+            f"{first_names(names, len(names))}."
+        )
+    return [score for score in asked if score != names[0]]
 
 
 def _best_step(history: pd.DataFrame) -> float | None:

@@ -20,7 +20,8 @@ from ._attention_choice import check_choice, find_heads, find_layers, named_gene
 from ._cell_source import CellSource
 from ._gene_axis import check_same_genes, place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct, find_groups
-from ._job import Devices, Job, choose_plan, plan_job, run_job
+from ._job import Devices, choose_plan, plan_job, run_job
+from ._job_kinds import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

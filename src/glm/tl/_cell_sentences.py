@@ -143,7 +143,7 @@ def _run(
     model: Model, sentences: Sentences, plan: Plan, reducer: Reducer, *, first_only: bool
 ) -> None:
     from ..engine import run
-    from ._job import packed_bert
+    from ._job_kinds import packed_bert
 
     what = f"predict with {model.spec.name}"
     with progress_bar(len(sentences), "sentences", what) as advance:

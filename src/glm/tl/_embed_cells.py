@@ -20,7 +20,8 @@ from ._cell_source import CellSource
 from ._gene_axis import check_same_genes
 from ._gene_embeddings import Reading, embed_genes, embed_groups, result_bytes, timed_reducer
 from ._groups import find_groups
-from ._job import Job, check_out, choose_plan, embed_rows, finite_rows, plan_job
+from ._job import check_out, choose_plan, embed_rows, finite_rows, plan_job
+from ._job_kinds import Job
 from ._reading import Run, check_pooling
 
 if TYPE_CHECKING:

@@ -107,8 +107,8 @@ def embed_enformer(
     >>> import glm
     >>> peaks, genome = glm.datasets.toy_regions(n_regions=2)
     >>> options = {"genome": genome, "max_n_share_window": 1.0}
-    >>> glm.tl.embed_enformer(peaks, "enformer-tiny", **options)  # doctest: +SKIP
-    >>> "X_enformer" in peaks.varm  # doctest: +SKIP
+    >>> glm.tl.embed_enformer(peaks, "enformer-tiny", **options)
+    >>> "X_enformer" in peaks.varm
     True
     """
     options = WindowOptions(

@@ -18,7 +18,8 @@ from ..cells import check_backed
 from ..models.bundle import Model, load
 from ..models.reads import dna_vocabulary
 from ..models.registry import ModelSpec
-from ._job import Job, check_out, choose_plan, embed_rows, finite_rows, plan_job
+from ._job import check_out, choose_plan, embed_rows, finite_rows, plan_job
+from ._job_kinds import Job
 from ._reading import Run, check_pooling
 from ._region_reading import STRANDS, Strand
 from ._region_source import RegionSource

@@ -20,7 +20,8 @@ from ..models.registry import ModelSpec
 from ._cell_source import CellSource
 from ._gene_axis import place_of_token, readable_columns, tell_left_out
 from ._groups import Groups, check_distinct
-from ._job import Devices, Job, run_job
+from ._job import Devices, run_job
+from ._job_kinds import Job
 
 if TYPE_CHECKING:
     from pathlib import Path

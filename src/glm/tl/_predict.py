@@ -19,7 +19,8 @@ from ._cell_source import CellSource
 from ._gene_axis import check_same_genes
 from ._gene_embeddings import Reading, average_genes, result_bytes, timed_reducer
 from ._groups import Groups
-from ._job import Job, check_out, choose_plan, embed_rows, plan_job
+from ._job import check_out, choose_plan, embed_rows, plan_job
+from ._job_kinds import Job
 from ._prediction_slots import Predictions
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def predict_expression(
     direction, so that genes on − get what is predicted of the partner.
 
     Costs one window a start site (some 20 s on a core with ``enformer``: 4.5 days for 20,000
-    genes, a few hours on a GPU), three to five times as many with ``tss="all"``.
+    genes), several times as many with ``tss="all"``.
 
     Parameters
     ----------

@@ -180,8 +180,8 @@ def predict_tracks(
     >>> import glm
     >>> peaks, genome = glm.datasets.toy_regions(n_regions=2)
     >>> options = {"genome": genome, "tracks": "CAGE", "max_n_share_window": 1.0}
-    >>> glm.tl.predict_tracks(peaks, "enformer-tiny", **options)  # doctest: +SKIP
-    >>> glm.get.tracks(peaks).shape  # doctest: +SKIP
+    >>> glm.tl.predict_tracks(peaks, "enformer-tiny", **options)
+    >>> glm.get.tracks(peaks).shape
     (2, 24)
     """
     check_bins(bins)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._progress import progress_bar
 from ..models.enformer_config import BIN_BP
-from ._job import AnyJob
+from ._job_kinds import AnyJob
 from ._stretch_source import StretchSource
 from ._track_job import TrackReading
 from ._window_executor import reverse_complement

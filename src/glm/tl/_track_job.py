@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ..models.config import is_whole
 from ..models.enformer_config import BIN_BP
 from ..models.track_model import TrackModel
-from ._job import AnyJob, Devices, embed_rows
+from ._job import Devices, embed_rows
+from ._job_kinds import AnyJob
 from ._window_executor import WindowExecutor
 from ._window_source import Geometry, WindowSource
 
