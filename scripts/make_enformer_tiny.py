@@ -3,9 +3,9 @@
     python scripts/make_enformer_tiny.py --work build/enformer-tiny
 
 The data (windows of hg38 and mm10 in the Basenji format) are looked for in GLM_TEST_DATA. It
-learns from the parts `train`; the parts `valid` are measured for the log. The run can be stopped
-and goes on from its last checkpoint; the finished model is written into the package, and its card
-with it.
+learns from the parts `train`; the parts `valid` choose the epoch that is kept. The run can be
+stopped and goes on from its last checkpoint; the finished model is written into the package, and
+its card with it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def main() -> None:
         "start": "random weights; outputs begin at the mean of each track",
         "objective": "Poisson; shifts of at most 3 bp, either strand; human and mouse in turn",
         "recipe": dataclasses.asdict(recipe),
+        "kept_by": "mean correlation over tracks on the validation windows, after every epoch",
+        **model.card,
     }
     model.save(options.out, card=card, half=True)
     record_expected_tracks(options.out, card="on the machine that trained it, float32")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from enformer_tiny.data import CROP, joined, read_windows
-from enformer_tiny.making import NAME, STEPS, predict, train, untrained
+from enformer_tiny.making import NAME, predict, train, untrained
 from enformer_tiny.page import CONSTANT, OURS, RIDGE, TWIN, page
 from enformer_tiny.ridge import KMER_SIZES, PENALTIES, Ridge, features
 from enformer_tiny.scores import Moments, of_assays, scores, window_means
@@ -244,7 +244,6 @@ def cross_validate() -> dict[str, Any]:
     return {
         "folds": FOLDS,
         "steps": FOLD_STEPS,
-        "of_steps": STEPS,
         **told(said, windows, assays, fold),
     }
 

@@ -91,26 +91,30 @@ def train(
 ) -> TrackModel:
     """Train on pieces of windows; what comes back is the model of whole windows.
 
-    The run is kept in ``folder`` and goes on where it was stopped. ``watched`` windows are measured
-    for its log, and decide nothing.
+    The run is kept in ``folder`` and goes on where it was stopped. The epoch is taken that
+    correlates best on ``watched`` windows; the last one if there are none. The card tells which.
     """
+    held_out = [pieces(some, BINS, FLANK) for some in watched]
     fitted = fit_tracks(
         started(windows),
         [pieces(some, BINS, FLANK) for some in windows.values()],
         folder=folder,
-        held_out=[pieces(some, BINS, FLANK) for some in watched] or None,
+        held_out=held_out or None,
         recipe=replace(RECIPE, max_steps=steps),
         objective=TrackPoisson(shift_bp=3, reverse_complement=True),
         name=NAME,
-        keep="last",
+        keep="best" if held_out else "last",
         save_every_minutes=2,
-    ).model
-    for parameter in fitted.network.parameters():
+    )
+    for parameter in fitted.model.network.parameters():
         # Kept as float16, half the size: what is scored and shipped are the rounded weights.
         parameter.data = parameter.data.half().float()
     whole = untrained(heads=windows)
-    whole.network.load_state_dict(fitted.network.state_dict())
-    return whole
+    whole.network.load_state_dict(fitted.model.network.state_dict())
+    history = fitted.history
+    if held_out:
+        history = history[history["epoch"] <= fitted.best_epoch]
+    return replace(whole, card={"kept_step": int(history["step"].max()) + 1})
 
 
 def predict(model: TrackModel, head: str, codes: np.ndarray) -> np.ndarray:

@@ -173,12 +173,13 @@ def test_104_ended_and_run_again(track_model, whole, tmp_path: Path, how: str):
     model, out = tmp_path / "model", tmp_path / "out"
     track_model.save(model)
     command = [sys.executable, "-c", _RUN, str(model), str(out)]
-    begun = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    begun = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and len(list((out / "shards").glob("*.npz"))) < 3:
+        assert begun.poll() is None, begun.communicate()[1].decode()
         time.sleep(0.005)
     begun.send_signal(getattr(signal, how))
-    begun.wait(timeout=60)
+    begun.communicate(timeout=60)
     assert begun.returncode != 0
     kept = len(list((out / "shards").glob("*.npz")))
     assert 3 <= kept < 17  # 131 tiles, 8 at once

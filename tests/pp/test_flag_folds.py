@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import glm
 from glm import GlmWarning, Regions
-from glm._overlaps import overlapping
+from glm.locate import overlapping
 
 FOLDS = pd.DataFrame(
     {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ._find import regions_of
 from ._genome import check_genome, same_genome, stated_genome
 from ._located import Located
+from ._overlaps import overlapping
 from ._table import find_column, values_of
 from ._values import Places, check_bases, chromosomes, positions, strands
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_genome",
     "chromosomes",
     "find_column",
+    "overlapping",
     "positions",
     "regions_of",
     "same_genome",

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from .. import slots
 from .._keys import FoldKeys
 from .._messages import first_names, share, warn
-from .._overlaps import overlapping
 from .._settings import logger
 from ..cells import check_target
 from ..genome import short_name
-from ..locate import Located, regions_of, same_genome
+from ..locate import Located, overlapping, regions_of, same_genome
 from ..regions import Regions
 from ._region_columns import name_of, spread_texts
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..genome import Genome
 
 # Tiles that are read together share the first layers where their windows overlap: a second window
-# then takes 0.69 of the first one's time (one core, the published shape), so eight take 0.73 of
+# then takes 0.7 of the first one's time (one core, the published shape), so eight take 0.74 of
 # theirs. As many are lost when a run is stopped.
 _TILES_TOGETHER = 8
 

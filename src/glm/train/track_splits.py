@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from .._messages import first_names, share, warn
-from .._overlaps import overlapping
 from ..genome import short_name
+from ..locate import overlapping
 from ..models.enformer_config import BIN_BP
 from ..regions import Regions
 from .windows import TrackWindows
@@ -34,8 +34,8 @@ def split_by_chromosome(
 
     Returns
     -------
-    Text, one a region: ``"train"``, ``"valid"`` or ``"test"``. ``dataclasses.replace(windows,
-    fold=...)`` makes windows divided so.
+    Text, one a region: ``"train"``, ``"valid"`` or ``"test"``. Windows divided so are
+    ``dataclasses.replace(windows, fold=...)``.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .regions import Regions
+from ..regions import Regions
 
 
 def overlapping(regions: Regions, others: Regions) -> np.ndarray:
