@@ -105,3 +105,12 @@ def test_card_of_a_report():
     read = accessible(report._repr_html_())
     assert read.texts[1:5] == ["finding", "severity", "found", "remedy"]
     assert any(NASTY in text for text in read.texts)
+
+
+@pytest.mark.parametrize("name", ["geneformer-tiny", "dnabert-tiny", "enformer-tiny"])
+def test_a_loaded_model_prints_as_a_card(name):
+    """Not as all of its layers and tables."""
+    lines = repr(glm.models.load(name)).splitlines()
+    assert lines[0] == f"Loaded model {name}"
+    assert len(lines) < 30
+    assert any(line.split()[:3] == ["sha256", "of", "weights"] for line in lines)

@@ -225,6 +225,14 @@ def test_shared_bases(windows):
     refuse_shared(one, at(windows, 10_000 + 4_096))
 
 
+def test_shared_bases_however_chromosomes_are_spelt(windows):
+    one, same = at(windows, 10_000), at(windows, 10_000)
+    other = replace(same, regions=Regions.of(["1"], same.regions.start, same.regions.end))
+    for train, held_out in ((one, other), (other, one)):
+        with pytest.raises(ValueError, match=r"1 of 1 \(100%\) held-out windows"):
+            refuse_shared(train, held_out)
+
+
 # ---- from a genome and bigWig files --------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._cards import html_card
+from .._cards import html_card, text_card
 from .._fetch import fetch, sha256_of
 from .._hashes import digest_once
 from ._saving import check_labels, plain, state_to_save, write_json, written_together
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HASHED = ("model.safetensors", "vocabulary.json")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model ready to run.
 
@@ -58,14 +58,19 @@ class Model:
 
         return self.network if isinstance(self.network, Bert) else self.network.bert
 
+    def __repr__(self) -> str:
+        return text_card(f"Loaded model {self.spec.name}", self._rows(), note=self.spec.note)
+
     def _repr_html_(self) -> str:
-        rows = {
+        return html_card(f"Loaded model {self.spec.name}", self._rows(), note=self.spec.note)
+
+    def _rows(self) -> dict[str, object]:
+        return {
             **self.spec._card(),
             **self.vocabulary._holds(),
             "sha256 of weights": self.weights_sha256,
             "sha256 of vocabulary": self.vocabulary.sha256,
         }
-        return html_card(f"Loaded model {self.spec.name}", rows, note=self.spec.note)
 
     def save(
         self, folder: Path | str, *, card: Mapping[str, Any] | None = None, half: bool = False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _fetch
-from .._cards import html_card
+from .._cards import html_card, text_card
 from .._fetch import fetch, sha256_of
 from .._hashes import digest_once
 from ._saving import plain, write_json, written_together
@@ -145,7 +145,7 @@ class TrackSpec:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrackModel:
     """A model that predicts tracks, ready to run.
 
@@ -244,9 +244,14 @@ class TrackModel:
             write_json(beside["config.json"], content, indent=1)
         return folder
 
+    def __repr__(self) -> str:
+        return text_card(f"Loaded model {self.spec.name}", self._rows(), note=self.spec.note)
+
     def _repr_html_(self) -> str:
-        rows = {**self.spec._card(), "sha256 of weights": self.weights_sha256}
-        return html_card(f"Loaded model {self.spec.name}", rows, note=self.spec.note)
+        return html_card(f"Loaded model {self.spec.name}", self._rows(), note=self.spec.note)
+
+    def _rows(self) -> dict[str, object]:
+        return {**self.spec._card(), "sha256 of weights": self.weights_sha256}
 
 
 def read_track_folder(folder: Path, content: Mapping[str, Any]) -> TrackSpec:

@@ -74,6 +74,8 @@ def split_by_chromosome(
 def refuse_shared(train: TrackWindows, held_out: TrackWindows) -> None:
     """Refuse held-out windows that predict bases which are trained on; warn of shared flanks.
 
+    Names of chromosomes are matched with and without ``chr``, as genomes read them.
+
     Raises
     ------
     ValueError
@@ -82,7 +84,8 @@ def refuse_shared(train: TrackWindows, held_out: TrackWindows) -> None:
     one, other = train.regions, held_out.regions
     if one is None or other is None:
         return
-    inner = overlapping(_predicted(held_out, other), _predicted(train, one))
+    predicted = _within(other, BIN_BP * held_out.crop)
+    inner = overlapping(predicted, _within(one, BIN_BP * train.crop))
     if inner.any():
         rows = np.flatnonzero(inner)
         raise ValueError(
@@ -91,7 +94,7 @@ def refuse_shared(train: TrackWindows, held_out: TrackWindows) -> None:
             "measured there would be memory. Divide by chromosome "
             "(glm.train.split_by_chromosome), or leave them out."
         )
-    seen = overlapping(other, one)
+    seen = overlapping(_within(other, 0), _within(one, 0))
     if seen.any():
         warn(
             f"{share(int(seen.sum()), len(held_out))} held-out windows of {train.head} read bases "
@@ -101,6 +104,8 @@ def refuse_shared(train: TrackWindows, held_out: TrackWindows) -> None:
         )
 
 
-def _predicted(windows: TrackWindows, regions: Regions) -> Regions:
-    cut = BIN_BP * windows.crop
-    return Regions.of(list(regions.chrom), regions.start + cut, regions.end - cut)
+def _within(regions: Regions, cut: int) -> Regions:
+    """Without so many bases at either end, and with the shortest names of chromosomes."""
+    names, of = regions.chromosomes
+    short = np.array([short_name(name) for name in names], object)
+    return Regions(short[of], regions.start + cut, regions.end - cut, regions.strand)
