@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -497,6 +499,38 @@ def test_107_another_run_in_the_folder(predict, regions, refuses, tmp_path, text
     moved = regions.copy()
     moved.var["start"] -= 1
     refuses(predict, moved, ValueError, "holds another run: .*regions is", **options)
+
+
+def test_107_weights_changed_in_memory(predict, regions, refuses, track_model, tmp_path):
+    """Of a model that predicted before, so that its hash was asked for."""
+    network = type(track_model.network)(track_model.network.config).eval()
+    network.load_state_dict(track_model.network.state_dict())
+    model = dataclasses.replace(track_model, network=network)
+    predict(regions, model=model, out=tmp_path / "out")
+    network.heads["human"].bias.data += 1
+    options = {"model": model, "out": tmp_path / "out"}
+    refuses(predict, regions, ValueError, "holds another run: .*weights", **options)
+
+
+def test_107_chunks_that_were_lost_are_computed_again(predict, regions, tmp_path):
+    expected = predicted(predict, regions.copy(), bins="all")
+    for lost in (f"{ZARR}/c/1/0/0", ZARR):
+        predict(regions, bins="all", out=tmp_path / "out")
+        place = tmp_path / "out" / lost
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        predict(regions, bins="all", out=tmp_path / "out")
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "out" / ZARR)[:], expected)
+
+
+def test_107_regions_renamed_since(predict, regions, tmp_path):
+    """They are the same regions: the folder takes the new names."""
+    regions.var_names = ["same", "same", "other"]
+    predict(regions, bins="all", out=tmp_path / "out")
+    with pytest.raises(KeyError, match="2 regions called 'same'"):
+        glm.get.tracks(regions, region="same")
+    regions.var_names_make_unique()
+    predict(regions, bins="all", out=tmp_path / "out")
+    assert glm.get.tracks(regions, region="same-1").shape == (24, 2)
 
 
 # ---- 110, 111: the result ------------------------------------------------------------------------

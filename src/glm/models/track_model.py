@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -179,9 +178,9 @@ class TrackModel:
                     + ("has no table of them." if found is None else f"its table has {found:,}.")
                 )
 
-    @cached_property
+    @property
     def weights_fingerprint(self) -> str:
-        """Hash of the weights as they are now in memory."""
+        """Hash of the weights as they are now in memory: they may have been changed since."""
         import hashlib
 
         digest = hashlib.sha256()

@@ -70,6 +70,11 @@ class ZarrFolder(WorkFolder):
         good &= ~np.isnan(sink.array[rows - first]).all(axis=1)
         super().write(number, Saved({"row": rows, "ok": good}, saved.place, saved.budget))
 
+    def is_complete(self, name: str) -> bool:
+        """Whether the finished result is there, in the file ``name`` and in all chunks."""
+        n_chunks = sum(1 for _ in (self.result(ZARR) / "c").glob("*/0/0"))
+        return super().is_complete(name) and n_chunks == -(-self.shape[0] // self.step)
+
     def missing_bytes(self) -> int:
         """Bytes of the array that are not on the disk yet."""
         files = (self.result(ZARR) / "c").glob("*/0/0")
@@ -84,8 +89,10 @@ class ZarrFolder(WorkFolder):
         return found
 
     def describe(self, attributes: Mapping[str, Any]) -> None:
-        """Add attributes to the description of the array."""
+        """Add attributes to the description of the array, unless it has them."""
         content = json.loads(self._description.read_text(encoding="utf-8"))
+        if content.get("attributes") == attributes:
+            return
         content["attributes"] = dict(attributes)
         with replacing(self._description) as beside:
             beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -135,6 +142,8 @@ def write_zarr(
     """
     make = partial(_make, attributes)
     folder = complete(job, out, OK_FILE, make, kind=ZarrFolder, devices=devices, strategy=strategy)
+    assert isinstance(folder, ZarrFolder)
+    folder.describe(attributes)  # regions may have other names than when it was finished
     return folder.result(ZARR), np.load(folder.result(OK_FILE))
 
 
