@@ -93,7 +93,8 @@ class Place:
         if column == "var_names":
             return list(var.index), column
         if column not in var:
-            raise KeyError(f"adata.var has no column {column!r}; it has {', '.join(var.columns)}.")
+            there = ", ".join(map(str, var.columns)) or "none"
+            raise KeyError(f"adata.var has no column {column!r}; it has {there}.")
         # "" marks what map_genes could not place; it is no missing name but a known "no gene".
         values = var[column].to_numpy()  # of a lazily read object it is no pandas
         listed = ["-" if isinstance(name, str) and not name else name for name in values]

@@ -87,3 +87,16 @@ def test_a_run_that_has_not_begun(tmp_path):
         glm.pl.training(tmp_path / "nowhere")
     with pytest.raises(TypeError, match="Got a int"):
         glm.pl.training(3)
+
+
+def test_the_chosen_epoch_is_marked(history):
+    """It need not be the one of the lowest loss."""
+
+    class Fitted:
+        best_epoch = 2
+
+    fitted = Fitted()
+    fitted.history = history
+    loss, _ = glm.pl.training(fitted, show=False)
+    assert lines_of(loss)["best epoch"][0][0] == 29
+    assert "lowest held-out loss" not in lines_of(loss)

@@ -371,6 +371,15 @@ def test_refused(train, human, tmp_path, changes, error, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_windows_of_another_length_than_the_model_s(
+    train, track_model, make_track_windows, tmp_path
+):
+    shorter = make_track_windows(3, window_bp=2_048)
+    with pytest.warns(glm.GlmWarning, match=r"reads windows of 4,096 bp, .* 2,048: the"):
+        fitted = train(tmp_path / "run", track_model, shorter, max_epochs=1)
+    assert fitted.model.spec.window_bp == 2_048
+
+
 def test_windows_that_do_not_go_together(train, human, mouse, make_track_windows, tmp_path):
     shorter = make_track_windows(3, head="mouse", window_bp=2_048, n_tracks=3)
     renamed = human.table.assign(identifier=list("abcd"))

@@ -149,8 +149,8 @@ def _row(names: Any, region: str | None, shape: tuple[int, ...]) -> int:
         )
     found = np.flatnonzero(names == region)
     if found.size != 1:
-        said = "no region" if not found.size else f"{found.size} regions"
-        raise KeyError(f"There are {said} called {region!r}; expected one of {first_names(names)}.")
+        said = "is no region" if not found.size else f"are {found.size} regions"
+        raise KeyError(f"There {said} called {region!r}; expected one of {first_names(names)}.")
     return int(found[0])
 
 

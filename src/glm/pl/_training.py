@@ -26,8 +26,9 @@ def training(
 ) -> Axes | list[Axes] | None:
     """Draw how a training went: the loss, and the scores that were logged, against the steps.
 
-    Where held-out loss rises while training loss falls, the model learns its data by heart; the
-    dotted line marks where it is lowest.
+    Where held-out loss rises while training loss falls, the model learns its data by heart. The
+    dotted line marks the epoch that was chosen, which what ``fit`` returned tells; of a history or
+    a folder it marks where held-out loss is lowest.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def training(
         names = [*names[:1], *_asked(scores, names)]
     names = names[:1] if ax is not None else names
     figure, axes = panels(len(names), (4.8, 3.6), ax)
-    best = _best_step(history)
+    best = _best_step(history, getattr(run, "best_epoch", None))
     for drawn, name in zip(axes, names, strict=True):
         _draw(drawn, history, name, best)
     axes[0].legend(fontsize="small", frameon=False)
@@ -125,13 +126,17 @@ def _asked(scores: Sequence[str], names: list[str]) -> list[str]:
     return [score for score in asked if score != names[0]]
 
 
-def _best_step(history: pd.DataFrame) -> float | None:
+def _best_step(history: pd.DataFrame, epoch: int | None) -> tuple[float, str] | None:
+    """The step to mark, and what it is."""
     if "held_out_loss" not in history or history["held_out_loss"].notna().sum() < 2:
         return None
-    return float(history["step"][history["held_out_loss"].idxmin()])
+    measured = history[history["held_out_loss"].notna()]
+    if epoch is not None and (measured["epoch"] == epoch).any():
+        return float(measured["step"][measured["epoch"] == epoch].max()), "best epoch"
+    return float(history["step"][history["held_out_loss"].idxmin()]), "lowest held-out loss"
 
 
-def _draw(ax: Axes, history: pd.DataFrame, name: str, best: float | None) -> None:
+def _draw(ax: Axes, history: pd.DataFrame, name: str, best: tuple[float, str] | None) -> None:
     for side, colour in _SIDES.items():
         column = f"{side}_{name}"
         if column not in history:
@@ -144,6 +149,7 @@ def _draw(ax: Axes, history: pd.DataFrame, name: str, best: float | None) -> Non
             alpha=1.0 if side == "held_out" else 0.8, label=side.replace("_", " "),
         )  # fmt: skip
     if best is not None:
-        ax.axvline(best, color=_GREY, linestyle=":", linewidth=1.2, label="lowest held-out loss")
+        step, label = best
+        ax.axvline(step, color=_GREY, linestyle=":", linewidth=1.2, label=label)
     ax.set(xlabel="step", ylabel=name.replace("_", " "))
     ax.spines[["top", "right"]].set_visible(False)

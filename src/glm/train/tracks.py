@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import pytorch_lightning as pl
 import torch
 
+from .._messages import warn
 from .._run_log import read_history
 from .._settings import logger
 from ..models.any_model import get_track_spec
@@ -257,11 +258,22 @@ def _network(
         if part != "heads" or rest.partition(".")[0] in kept:
             state[name] = tensor
     network.load_state_dict(state)
+    _warn_of_other_windows(start, train)
     if new := [head for head in config.heads if head not in kept]:
         logger.info("drew new heads on %s: %s", start.spec.name, ", ".join(new))
     if gone := [head for head in start.tables if head not in config.heads]:
         logger.info("left out heads of %s without windows: %s", start.spec.name, ", ".join(gone))
     return network
+
+
+def _warn_of_other_windows(start: TrackModel, train: Mapping[str, TrackWindows]) -> None:
+    ours, theirs = next(iter(train.values())).window_bp, start.spec.window_bp
+    if ours != theirs:
+        warn(
+            f"{start.spec.name} reads windows of {theirs:,} bp, the training windows have "
+            f"{ours:,}: the result will read {ours:,} bp, for every head it has. Give windows of "
+            f"{theirs:,} bp to keep that."
+        )
 
 
 def _same_tracks(start: TrackModel, head: str, train: Mapping[str, TrackWindows]) -> bool:
