@@ -122,12 +122,21 @@ class TrackKeys(_Keys):
         return f"tracks_{self.key}_n_share"
 
     @property
+    def start(self) -> str:
+        """Where the first bin of each row begins, if bins were kept."""
+        return f"tracks_{self.key}_start"
+
+    @property
     def record(self) -> str:
         return f"tracks_{self.key}"
 
-    def slots(self, axis: str) -> list[tuple[str, str]]:
-        """Where predictions, flags and shares of an axis, ``"obs"`` or ``"var"``, are written."""
-        return [(f"{axis}m", self.values), (axis, self.ok), (axis, self.n_share)]
+    def slots(self, axis: str, *, bins: bool = False) -> list[tuple[str, str]]:
+        """Where predictions, flags and shares of an axis, ``"obs"`` or ``"var"``, are written.
+
+        With ``bins``, also where those of each row begin.
+        """
+        found = [(f"{axis}m", self.values), (axis, self.ok), (axis, self.n_share)]
+        return [*found, (axis, self.start)] if bins else found
 
 
 @dataclass(frozen=True)

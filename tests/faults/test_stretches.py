@@ -149,10 +149,23 @@ def test_095_devices(options, refuses):
     refuses(glm.tl.predict_stretch, None, ValueError, "no CUDA|of CUDA", device="cuda:7", **call)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_091_outputs_that_are_not_finite(options, track_model, value: float):
+    """In one track of them all."""
+    network = type(track_model.network)(track_model.network.config).eval()
+    network.load_state_dict(track_model.network.state_dict())
+    network.heads["human"].bias.data[2] = value
+    model = dataclasses.replace(track_model, network=network)
+    with pytest.warns(glm.GlmWarning, match=r"7 of 7 .*: 7 came out of the model not finite\."):
+        found = glm.tl.predict_stretch(("chr1", 5_000, 5_800), **{**options, "model": model})
+    assert not found.obs["enformer_ok"].any()
+
+
 # ---- 104, 105: a process that is ended -----------------------------------------------------------
 
 _RUN = """
-import sys, torch, numpy as np, glm
+import signal, sys, torch, numpy as np, glm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 torch.set_num_threads(1)
 codes = np.random.default_rng(0).integers(0, 4, 400_000).astype(np.uint8)
 glm.tl.predict_stretch("chr1", sys.argv[1], genome={"chr1": codes}, out=sys.argv[2])
@@ -297,4 +310,5 @@ def test_112_without_the_extra(track_model, tmp_path: Path):
     found = glm.tl.predict_stretch(
         "chr1", tmp_path / "model", genome={"chr1": codes}, max_n_share_window=1.0
     )
-    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), found.X, rtol=1e-5)
+    # Several threads add in an order of their own: the executor's tolerance.
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), found.X, rtol=1e-4)

@@ -622,3 +622,22 @@ def test_nothing_but_the_documented_slots(predict, regions):
     assert not [*regions.obs, *regions.obsm, *regions.layers]
     assert regions.var[flags[0]].dtype == bool
     assert re.fullmatch(r"[0-9a-f]{64}", regions.uns[SLOT]["genome_fingerprint"])
+
+
+# ---- 91: what comes out of the model is no number ------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("way", ["mean", "all", "folder"])
+def test_91_outputs_that_are_not_finite(predict, regions, track_model, tmp_path, way, value):
+    """In one track of them all; the same rows are flagged wherever the values went."""
+    network = type(track_model.network)(track_model.network.config).eval()
+    network.load_state_dict(track_model.network.state_dict())
+    network.heads["human"].bias.data[2] = value
+    options = {"bins": "mean" if way == "mean" else "all", "max_n_share_window": 1.0}
+    options |= {"out": tmp_path / "out"} if way == "folder" else {}
+    with pytest.warns(glm.GlmWarning, match="3 came out of the model not finite"):
+        predict(regions, model=dataclasses.replace(track_model, network=network), **options)
+    assert not regions.var[f"{SLOT}_ok"].any()
+    predict(regions, **{**options, "out": None})
+    assert regions.var[f"{SLOT}_ok"].all()

@@ -73,6 +73,43 @@ def test_bins_of_one_region(track_model, peaks, genome, tmp_path, out):
             glm.get.tracks(peaks, region="b")
 
 
+@pytest.mark.parametrize("bins", ["region", "all"])
+def test_regions_that_were_moved_since(track_model, peaks, genome, bins):
+    """Their bins are somewhere else than the object now says."""
+    rows = peaks[:, ["a"]].copy()
+    glm.tl.predict_tracks(rows, track_model, genome=genome, bins=bins)
+    start = rows.var["tracks_enformer_start"]
+    assert start.dtype == np.int64
+    assert start.iloc[0] == glm.get.tracks(rows, region="a").index[0]
+    rows.var["start"] -= 100
+    rows.var["end"] += 100  # about the same middle
+    assert glm.get.tracks(rows, region="a").index[0] == start.iloc[0]
+    rows.var["end"] += 2
+    with pytest.raises(ValueError, match="were changed since its tracks were predicted"):
+        glm.get.tracks(rows, region="a")
+    with pytest.raises(ValueError, match="were changed since its tracks were predicted"):
+        glm.pl.tracks(rows, "a", show=False)
+    glm.tl.predict_tracks(rows, track_model, genome=genome)  # bins reduced: there is none
+    assert "tracks_enformer_start" not in rows.var
+
+
+def test_start_of_rows_without_a_region(track_model, peaks, genome, tmp_path):
+    peaks.var["start"] = peaks.var["start"].astype("Int64")
+    peaks.var["end"] = peaks.var["end"].astype("Int64")
+    peaks.var.loc["b", ["start", "end"]] = pd.NA
+    with pytest.warns(glm.GlmWarning, match="1 have no region"):
+        glm.tl.predict_tracks(peaks, track_model, genome=genome, bins="all")
+    assert peaks.var["tracks_enformer_start"].isna().tolist() == [False, True, False]
+    peaks.write_h5ad(tmp_path / "peaks.h5ad")
+    found = ad.read_h5ad(tmp_path / "peaks.h5ad")
+    expected = glm.get.tracks(peaks, region="c")
+    pd.testing.assert_frame_equal(glm.get.tracks(found, region="c"), expected)
+    assert glm.get.tracks(found, region="b").isna().all(axis=None)
+    found.var.loc["b", ["start", "end"]] = [4_000, 4_300]
+    with pytest.raises(ValueError, match=r"first bin began at (nan|<NA>) then"):
+        glm.get.tracks(found, region="b")
+
+
 def test_bins_of_equally_long_regions(track_model, peaks, genome):
     glm.tl.predict_tracks(peaks, track_model, genome=genome, bins="region")
     table = glm.get.tracks(peaks, region="a")

@@ -262,7 +262,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 # ---- what goes wrong while writing ---------------------------------------------------------------
 
 _WRITE = """
-import sys, numpy as np, glm
+import signal, sys, numpy as np, glm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 start = np.arange(int(sys.argv[2])) * 128
 values = np.random.default_rng(0).random(len(start))
 regions = glm.Regions.of(["chr1"] * len(start), start, start + 128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,29 @@ def test_start_near_the_end_of_a_chromosome(track_model, codes, tmp_path: Path):
     glm.tl.predict_expression(adata, {"chr1": codes}, path, max_n_share_window=1, **options)
     expected = _predict(track_model, codes, 100)[MIDDLE - 1 : MIDDLE + 2, CAGE].sum(axis=0)
     np.testing.assert_allclose(adata.varm["expression_enformer"][0], np.log1p(expected), rtol=RTOL)
+
+
+def test_why_genes_have_none(track_model, genome, gtf, cells):
+    """In words of this verb, whose start sites are single bases."""
+    network = type(track_model.network)(track_model.network.config).eval()
+    network.load_state_dict(track_model.network.state_dict())
+    network.heads["human"].bias.data[:2] = np.nan
+    model = dataclasses.replace(track_model, network=network)
+    found = r"1 start sites are unknown bases \(N\), 4 came out of the model not finite\. Leave"
+    with pytest.warns(glm.GlmWarning, match=found):
+        glm.tl.predict_expression(cells, genome, gtf, model=model, compare=False)
+
+
+def test_genes_alone(predict, cells, track_model, genome, gtf):
+    """Without cells there is nothing to compare with, and the predictions are the same."""
+    genes = anndata.AnnData(var=cells.var.copy())
+    predict(genes, compare=False)
+    found = genes.varm["expression_enformer"]
+    np.testing.assert_array_equal(found, predict(cells).varm["expression_enformer"])
+    with pytest.raises(ValueError, match="0 cells and 7 genes"):
+        glm.tl.predict_expression(
+            anndata.AnnData(var=cells.var.copy()), genome, gtf, model=track_model
+        )
 
 
 # ---- against what was measured -------------------------------------------------------------------

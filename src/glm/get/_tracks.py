@@ -56,7 +56,7 @@ def tracks(
         If there are no such predictions, modality or region.
     ValueError
         If bins were kept and no region is named, or the other way round; if the record is of other
-        tracks.
+        tracks; if the region was moved since.
     FileNotFoundError
         If predictions lie in a folder that is not there.
 
@@ -95,7 +95,7 @@ def tracks(
     here = _row(names, region, values.shape)
     # A folder goes by its own names: rows of the object may have been taken away since.
     row = here if array == "none" else _row(np.array(values.attrs["regions"]), region, values.shape)
-    starts = _bin_starts(adata, record, str(axis), here, values.shape[1])
+    starts = _bin_starts(adata, record, str(axis), here, values.shape[1], keys)
     return pd.DataFrame(np.asarray(values[row]), index=starts, columns=columns)
 
 
@@ -154,7 +154,9 @@ def _row(names: Any, region: str | None, shape: tuple[int, ...]) -> int:
     return int(found[0])
 
 
-def _bin_starts(adata: Any, record: Any, axis: str, row: int, n_bins: int) -> pd.Index:
+def _bin_starts(
+    adata: Any, record: Any, axis: str, row: int, n_bins: int, keys: TrackKeys
+) -> pd.Index:
     """Position of the first base of each bin of a region's output."""
     import pandas as pd
 
@@ -169,6 +171,15 @@ def _bin_starts(adata: Any, record: Any, axis: str, row: int, n_bins: int) -> pd
     bin_bp, window_bp = int(record["bin_bp"]), int(record["window_bp"])
     crop = (window_bp - int(record["output_bp"])) // 2
     begin = centre - window_bp // 2 + crop + bin_bp * first
+    columns = getattr(adata, axis)
+    then = columns[keys.start].iloc[row] if keys.start in columns else begin
+    if pd.isna(then) or then != begin:
+        raise ValueError(
+            f"The coordinates of region {located.regions.name(int(at))} were changed since its "
+            f"tracks were predicted: the first bin began at {then} then "
+            f"(adata.{axis}[{keys.start!r}]), and would begin at {begin} now. Predict again, or "
+            "put the coordinates back."
+        )
     return pd.Index(begin + bin_bp * np.arange(n_bins), name="start")
 
 

@@ -95,7 +95,8 @@ def predict_expression(
     Parameters
     ----------
     adata
-        Cells × genes; or a MuData, with ``mod``. Counts are read only to be compared with.
+        Cells × genes; or a MuData, with ``mod``. Counts are read only to be compared with:
+        ``compare=False`` needs no cells.
     genome
         ``"hg19"``, ``"hg38"``, ``"mm10"``, the path of a 2bit or FASTA file, a dictionary of
         sequences, or a :class:`glm.Genome`. One that disagrees with the object or the annotation
@@ -193,7 +194,7 @@ def predict_expression(
     spec = get_track_spec(model)
     geometry = Geometry.of(spec)
     centred_spans(n_bins, 0, geometry)
-    data, holder = check_target(adata, mod=mod, copy=copy)
+    data, holder = check_target(adata, mod=mod, copy=copy, of_cells=compare)
     folder = check_out(out, holder)
     place = Place(holder, layer, use_raw=False)
     names, column = place.names(gene_ids)
@@ -264,7 +265,10 @@ def predict_expression(
     written = dict(zip(keys.slots(), (values, ok, n_tss.astype(np.int32)), strict=True))
     with slots.keeping(values, folder):
         slots.write(holder, written, keys.record, record)
-    _report(holder, keys, values, ok, scores, sites, source.why_not(), spec.name, started)
+    why = source.why_not(unknown="start sites are unknown bases (N)")
+    if n_wrong := int((source.row_ok & ~ok).sum()):
+        why.append(f"{n_wrong:,} came out of the model not finite")
+    _report(holder, keys, values, ok, scores, sites, why, spec.name, started)
     return data if copy else None
 
 

@@ -18,7 +18,7 @@ from ..models.enformer_config import BIN_BP
 from ..models.track_choice import TrackChoice, Tracks, choose_tracks
 from ..models.track_model import TrackModel
 from ..regions import Regions, is_whole
-from ._job import Devices
+from ._job import Devices, finite_rows
 from ._predict_tracks import MOST_BYTES
 from ._stretch_files import write_tracks
 from ._stretch_job import StretchJob, bins_of, stretch_values
@@ -219,7 +219,8 @@ def predict_stretch(
             regions = Regions.of(found.obs["chrom"].astype(str), *bins_of(job)[:2])
             place = Path(bigwig).expanduser()
             write_tracks(place, regions, values, choice.table, sequence)
-    _report(found, keys, spec.name, time.perf_counter() - started)
+    n_read = int(bins_of(job)[2].sum())
+    _report(found, keys, spec.name, n_read, time.perf_counter() - started)
     return found
 
 
@@ -325,7 +326,7 @@ def _as_object(
         keys.window_n_share: source.window_n_share.copy(),
     }
     names = [f"{source.chrom}:{a}-{b}" for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-    obs = pd.DataFrame({**columns, **shares, keys.ok: wanted.copy()}, index=names)
+    obs = pd.DataFrame({**columns, **shares, keys.ok: wanted & finite_rows(values)}, index=names)
     table = choice.table.copy()
     table.insert(0, "track", table.index.to_numpy(np.int64))
     called = zip(table["track"], table["identifier"], strict=True)
@@ -336,15 +337,23 @@ def _as_object(
     return AnnData(values, obs, table, uns=uns)
 
 
-def _report(found: AnnData, keys: StretchKeys, model: str, seconds: float) -> None:
+def _report(found: AnnData, keys: StretchKeys, model: str, n_read: int, seconds: float) -> None:
+    """Log what was predicted, and warn of bins that are not, of which the model read ``n_read``."""
     shape = f"{found.n_obs:,} bins × {found.n_vars:,} tracks"
     logger.info("predicted %s with %s in %.1f s", shape, model, seconds)
     ok = found.obs[keys.ok].to_numpy()
     if not ok.all():
         names = found.obs_names[~ok]
+        why = []
+        if n_unread := ok.size - n_read:
+            why.append(
+                f"{n_unread:,} have too many unknown bases in them or in their window "
+                "(max_n_share, max_n_share_window)"
+            )
+        if n_wrong := n_read - int(ok.sum()):
+            why.append(f"{n_wrong:,} came out of the model not finite")
         warn(
             f"{share(len(names), ok.size)} bins are not predicted and are NaN "
-            f"({first_names(names)}): too many unknown bases in them or in their window "
-            f"(max_n_share, max_n_share_window). Leave them out with "
+            f"({first_names(names)}): {', '.join(why)}. Leave them out with "
             f"adata[adata.obs[{keys.ok!r}]]."
         )

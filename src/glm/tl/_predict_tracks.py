@@ -11,7 +11,7 @@ from ..models.enformer_config import BIN_BP
 from ..models.track_choice import TrackChoice, choose_tracks
 from ..models.track_model import TrackModel
 from ._track_call import WindowCall, WindowOptions, WindowRun
-from ._track_job import TrackJob, check_bins, make_reading, track_values
+from ._track_job import TrackJob, check_bins, good_rows, make_reading, track_values
 from ._track_zarr import write_zarr
 from ._window_source import Geometry
 
@@ -153,6 +153,9 @@ def predict_tracks(
         bool. Whether the row could be computed.
     ``data.var["tracks_<key>_n_share"]``
         float64. Share of the window's bases that are not known, padding included.
+    ``data.var["tracks_<key>_start"]``
+        int64, nullable where rows have no region. Where the first bin of each row begins on the
+        chromosome, with ``bins="region"`` and ``"all"``: regions may be changed afterwards.
     ``data.uns["tracks_<key>"]``
         The record: model, hash of the weights, tier, genome, window, bins, strands, shifts,
         precision; in ``"tracks"`` the table of the tracks; how they were chosen; and counts of
@@ -196,7 +199,7 @@ def predict_tracks(
     if not dry_run:
         _check_size(call, frame, len(choice.index))
     keys = TrackKeys(run.key_added or call.spec.system)
-    call.check_free(keys.slots(call.located.axis), keys.record)
+    call.check_free(keys.slots(call.located.axis, bins=frame is not None), keys.record)
     reading = make_reading(
         call.loaded,
         choice.head,
@@ -227,6 +230,8 @@ def _compute_and_write(
     )
     at, flag, share = keys.slots(axis)
     written: dict[tuple[str, str], Any] = {flag: ok, share: job.source.row_n_share()}
+    if job.track_reading.frame is not None:
+        written[axis, keys.start] = _starts(call, job.track_reading.frame[0])
     if values is not None:
         written = {at: values, **written}
     result = call.write(written, keys.record, record, values)
@@ -255,7 +260,7 @@ def _computed(
         )
         return None, ok, array.resolve()
     values = track_values(job, out=call.folder, devices=run.devices, strategy=run.strategy)
-    return values, _good_rows(values), None
+    return values, good_rows(values), None
 
 
 def track_columns(choice: TrackChoice) -> dict[str, list[Any]]:
@@ -264,16 +269,15 @@ def track_columns(choice: TrackChoice) -> dict[str, list[Any]]:
     return {"index": choice.index.tolist(), **columns}
 
 
-def _good_rows(values: NDArray[np.float32], step: int = 8192) -> NDArray[np.bool_]:
-    """Rows that are there and finite but for bins that lie beyond the chromosome."""
-    good = np.zeros(len(values), bool)
-    for start in range(0, len(values), step):
-        some = values[start : start + step].reshape(-1, *values.shape[-1:])
-        there = np.isfinite(some).all(axis=1) | np.isnan(some).all(axis=1)
-        there = there.reshape(-1, int(np.prod(values.shape[1:-1])))
-        none = np.isnan(some[:, 0]).reshape(there.shape).all(axis=1)
-        good[start : start + step] = there.all(axis=1) & ~none
-    return good
+def _starts(call: WindowCall, first_bin: int) -> Any:
+    """int64, or nullable where rows have no region: where the first bin of each row begins."""
+    import pandas as pd
+
+    located, geometry = call.located, Geometry.of(call.spec)
+    starts, missing = np.zeros(located.n_rows, np.int64), np.ones(located.n_rows, bool)
+    starts[located.rows] = geometry.output_start(located.regions) + BIN_BP * first_bin
+    missing[located.rows] = False
+    return pd.arrays.IntegerArray(starts, missing) if missing.any() else starts
 
 
 def _frame(regions: Regions, geometry: Geometry, bins: Bins) -> tuple[int, int] | None:

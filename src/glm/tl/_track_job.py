@@ -289,6 +289,22 @@ def track_values(
     return found.reshape(len(found), *job.track_reading.shape)
 
 
+def good_rows(values: NDArray[np.float32], step: int = 8192) -> NDArray[np.bool_]:
+    """Rows that are there and finite but for bins that lie beyond the chromosome.
+
+    ``values`` are rows × tracks, or rows × bins × tracks. Such bins are NaN in all tracks; one that
+    is not finite in some came out of the model so.
+    """
+    good = np.zeros(len(values), bool)
+    for start in range(0, len(values), step):
+        some = values[start : start + step].reshape(-1, *values.shape[-1:])
+        there = np.isfinite(some).all(axis=1) | np.isnan(some).all(axis=1)
+        there = there.reshape(-1, int(np.prod(values.shape[1:-1])))
+        none = np.isnan(some[:, 0]).reshape(there.shape).all(axis=1)
+        good[start : start + step] = there.all(axis=1) & ~none
+    return good
+
+
 def check_bins(bins: str) -> None:
     """Refuse what is no way to reduce bins."""
     if bins not in get_args(Bins):

@@ -16,6 +16,7 @@ from .._atomic import replacing
 from ..engine import ArraySink, PoolRows, WorkFolder, cut
 from ..engine.shards import Saved
 from ._job import Devices, check_room, complete, compute
+from ._track_job import good_rows
 
 if TYPE_CHECKING:
     from ..engine import Team
@@ -63,11 +64,8 @@ class ZarrFolder(WorkFolder):
         chunk.parent.mkdir(parents=True, exist_ok=True)
         with replacing(chunk) as beside:
             sink.array.astype("<f4", copy=False).tofile(beside)
-        # Bins beyond the chromosome are NaN in rows that are fine; what a model gives where numbers
-        # overflow is not finite, and not NaN everywhere.
         rows = np.unique(saved.state.get("row", np.zeros(0, np.int64)))
-        good = ~np.isinf(sink.array[rows - first]).any(axis=1)
-        good &= ~np.isnan(sink.array[rows - first]).all(axis=1)
+        good = good_rows(sink.array[rows - first].reshape(-1, *self.shape[1:]))
         super().write(number, Saved({"row": rows, "ok": good}, saved.place, saved.budget))
 
     def is_complete(self, name: str) -> bool:

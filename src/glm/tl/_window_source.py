@@ -299,13 +299,17 @@ class WindowSource:
             "n_with_unknown_bases": int((self._n_unknown[usable] > 0).sum()),
         }
 
-    def why_not(self) -> list[str]:
-        """The reasons for which regions have no prediction, each with its number."""
+    def why_not(self, *, unknown: str | None = None) -> list[str]:
+        """The reasons for which regions have no prediction, each with its number.
+
+        ``unknown`` are other words for those of which too many bases are not known.
+        """
         found = self.counts()
+        unknown = unknown or f"have over {self._most[0]:.0%} unknown bases (max_n_share)"
         told = {
             "n_without_region": "have no region",
             "n_beyond_chromosome": "lie beyond their chromosome (is it another genome?)",
-            "n_unknown_bases": f"have over {self._most[0]:.0%} unknown bases (max_n_share)",
+            "n_unknown_bases": unknown,
             "n_unknown_windows": f"have over {self._most[1]:.0%} unknown bases in their window "
             "(max_n_share_window)",
             "n_too_long": f"are longer than the output of {self.geometry.output_bp:,} bases "
