@@ -116,8 +116,9 @@ def test_tracks_of_the_other_strand_are_right(both):
 def test_nothing_is_drawn_unless_asked(both):
     rows, batch = drawn(both["human"], shift_bp=0, reverse_complement=False)
     np.testing.assert_array_equal(batch.codes, both["human"].codes[rows])
-    with pytest.raises(ValueError, match="shift_bp is -1"):
-        TrackPoisson(shift_bp=-1)
+    for wrong in (-1, 2.5, True):
+        with pytest.raises(ValueError, match=f"shift_bp is {wrong}"):
+            TrackPoisson(shift_bp=wrong)
     with pytest.raises(ValueError, match="choose_by is 'auc'"):
         TrackPoisson(choose_by="auc")
 

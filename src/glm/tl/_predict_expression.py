@@ -115,7 +115,7 @@ def predict_expression(
     tss
         ``"canonical"``, ``"all"`` or ``"five_prime"``: see above.
     n_bins
-        Bins around the start site, an odd number.
+        Bins around the start site, an odd number; at a chromosome's end those that are on it.
     gene_ids
         Column of ``var`` with ids or symbols; ``None`` takes ``ensembl_id`` if it is there, else
         ``var_names``.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..._correlation import ColumnSums
 from ...bases import reverse_complement
+from ...models.config import is_whole
 from .regress import Poisson
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class TrackPoisson:
     Raises
     ------
     ValueError
-        If ``shift_bp`` is below 0, or ``choose_by`` something else.
+        If ``shift_bp`` is below 0 or not whole, or ``choose_by`` something else.
 
     Examples
     --------
@@ -106,7 +107,7 @@ class TrackPoisson:
     choose_by: Literal["pearson", "loss"] = "pearson"
 
     def __post_init__(self) -> None:
-        if isinstance(self.shift_bp, bool) or not self.shift_bp >= 0:
+        if not is_whole(self.shift_bp) or self.shift_bp < 0:
             raise ValueError(f"shift_bp is {self.shift_bp!r}; expected a number of bases, or 0.")
         if self.choose_by not in ("pearson", "loss"):
             raise ValueError(f"choose_by is {self.choose_by!r}; expected 'pearson' or 'loss'.")
