@@ -353,3 +353,13 @@ def test_genomes_that_disagree(track_model, codes, gtf, cells, tmp_path: Path):
     told.write_text("#!genome-build GRCh38.p14\n" + gtf.read_text().replace("chr1", "chrZ"))
     with pytest.raises(ValueError, match="Take the annotation of the same genome"):
         glm.tl.predict_expression(cells, genome, told, model=track_model)
+
+
+def test_dry_run_counts_the_start_sites(cells, track_model, genome, gtf):
+    options: dict[str, Any] = {"model": track_model, "tracks": "CAGE", "dry_run": True}
+    plan = glm.tl.predict_expression(cells, genome, gtf, tss="all", **options)
+    assert (plan.n_rows, plan.n_rows_usable, plan.n_batches) == (7, 4, 6)
+    assert plan.n_tokens == 6 * WINDOW
+    assert plan.seconds > 0
+    assert not [*cells.varm, *cells.uns]
+    assert list(cells.var) == []

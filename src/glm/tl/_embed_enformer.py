@@ -8,7 +8,7 @@ from .._keys import EmbeddingKeys
 from ..models.track_model import TrackModel
 from ._job import EMBEDDING_FILE, finite_rows
 from ._track_call import WindowCall, WindowOptions, WindowRun
-from ._track_job import make_reading, track_values
+from ._track_job import make_reading, plan_tracks, track_values
 
 if TYPE_CHECKING:
     import os
@@ -136,7 +136,7 @@ def embed_windows(
     )
     job = call.job(reading, "embed")
     if run.dry_run:
-        return call.plan(job)
+        return plan_tracks(job)
     vectors = track_values(
         job, out=call.folder, devices=run.devices, strategy=run.strategy, file=EMBEDDING_FILE
     )

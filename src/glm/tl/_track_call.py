@@ -20,11 +20,10 @@ from ..models.any_model import get_track_spec, load
 from ..models.enformer_config import BIN_BP
 from ..models.track_model import TrackModel, TrackSpec
 from ._embed_regions import EDGES, find_regions, open_genome
-from ._job import Devices, check_out, plan_job
+from ._job import Devices, check_out
 from ._track_job import TrackJob, TrackPrecision, TrackReading, make_source, make_track_plan
 
 if TYPE_CHECKING:
-    from ..engine import RunPlan
     from ..genome import Genome
     from ..locate import Located
     from ..slots import Slot
@@ -149,13 +148,6 @@ class WindowCall:
             edges=options.edges,
         )
         return TrackJob(source, self.loaded, plan, reading, {"function": self.function}, what)
-
-    def plan(self, job: TrackJob) -> RunPlan:
-        """What the job would cost."""
-        from ..engine import ArraySink, PoolRows
-
-        reducer = PoolRows("cls", ArraySink(0, job.width))
-        return plan_job(job, 4 * job.source.n_rows * job.width, reducer, unit="bases")
 
     def record(self, job: TrackJob, ok: NDArray[np.bool_], **more: Any) -> dict[str, Any]:
         """The record of what was computed, with what the verb adds."""

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ..models.config import is_whole
 from ..models.enformer_config import BIN_BP
 from ..models.track_model import TrackModel
-from ._job import Devices, embed_rows
+from ._job import Devices, embed_rows, plan_job
 from ._job_kinds import AnyJob
 from ._window_executor import WindowExecutor
 from ._window_source import Geometry, WindowSource
 
 if TYPE_CHECKING:
-    from ..engine import Plan
+    from ..engine import Plan, RunPlan
     from ..genome import Genome
     from ..regions import Regions
 
@@ -271,6 +271,14 @@ def make_track_plan(
         of_embeddings = plan.precision == "bfloat16" and not reading.head
         precision = "mixed" if of_embeddings else "float32"
     return dataclasses.replace(plan, precision=precision)
+
+
+def plan_tracks(job: TrackJob) -> RunPlan:
+    """What a job would cost: counted, and timed on a window of its own."""
+    from ..engine import ArraySink, PoolRows
+
+    reducer = PoolRows("cls", ArraySink(0, job.width))
+    return plan_job(job, 4 * job.source.n_rows * job.width, reducer, unit="bases")
 
 
 def track_values(
