@@ -322,3 +322,10 @@ def test_a_write_that_fails_leaves_no_trace(made, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         folder.write(0, job.Saved({}, (0, 0), 1))
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["manifest.json"]
+
+
+def test_hashes_are_shown_short(tmp_path):
+    WorkFolder(tmp_path / "out", {"weights_sha256": "0a" * 32, "n_rows": 3})
+    said = r"weights_sha256 is 0a0a0a0a0a0a… there and 0b0b0b0b0b0b… here\. Repeat"
+    with pytest.raises(ValueError, match=said):
+        WorkFolder(tmp_path / "out", {"weights_sha256": "0b" * 32, "n_rows": 3})

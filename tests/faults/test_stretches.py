@@ -16,6 +16,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import glm
 from glm.models.fast.enformer import FastEnformer
@@ -159,6 +160,27 @@ def test_091_outputs_that_are_not_finite(options, track_model, value: float):
     with pytest.warns(glm.GlmWarning, match=r"7 of 7 .*: 7 came out of the model not finite\."):
         found = glm.tl.predict_stretch(("chr1", 5_000, 5_800), **{**options, "model": model})
     assert not found.obs["enformer_ok"].any()
+
+
+def test_096_memory_runs_out_on_tiles(options, tmp_path: Path):
+    """Windows are read one by one, so there is nothing smaller to try; what was done is kept."""
+    expected = glm.tl.predict_stretch("chr1", **options).X
+    run, left = FastEnformer.predict_shifted, [1]
+
+    def less_and_less(self, *args, **further):
+        left[0] -= 1
+        if left[0] < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(self, *args, **further)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FastEnformer, "predict_shifted", less_and_less)
+        said = r"single row of tiles, [\d,]+ bases \(row 1\).*out= before is kept"
+        with pytest.raises(RuntimeError, match=said):
+            glm.tl.predict_stretch("chr1", out=tmp_path / "out", **options)
+    assert len(list((tmp_path / "out" / "shards").glob("*.npz"))) == 1
+    again = glm.tl.predict_stretch("chr1", out=tmp_path / "out", **options).X
+    np.testing.assert_array_equal(again, expected)
 
 
 # ---- 104, 105: a process that is ended -----------------------------------------------------------

@@ -16,6 +16,7 @@ takes the other's result.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ State = dict[str, np.ndarray]
 
 _MANIFEST = "manifest.json"
 _FORMAT = "glm work folder 1"
+_HASH = re.compile("[0-9a-f]{64}")
+_SHOWN_OF_A_HASH = 12
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     names = [*here, *(name for name in there if name not in here)]
     differ = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
         for name in names
         if there.get(name) != here.get(name)
     ]
@@ -247,3 +250,10 @@ def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -
             f"out={str(path)!r} holds another run: {'; '.join(differ)}. Repeat that call, name "
             "another folder, or delete this one."
         )
+
+
+def _short(value: Any) -> str:
+    """A value in a message: of a hash its beginning, which is enough to see that it differs."""
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return f"{value[:_SHOWN_OF_A_HASH]}…"
+    return repr(value)
