@@ -61,7 +61,7 @@ def predict_stretch(
     with ``enformer``) than on the other. What a bin is given thus depends a little on where the
     stretch was begun. Windows that reach beyond the chromosome are padded by N.
 
-    Costs one window of the model for every 114,688 bp (some 20 s on one core, with ``enformer``),
+    Costs one window of the model for every 114,688 bp (some 12 s on one core, with ``enformer``),
     about a quarter less where neighbours share the first layers; and 4 bytes a bin and track, in
     memory or, with ``out``, on the disk: 41 GB for all human tracks of chromosome 1, 8 MB for one.
 
